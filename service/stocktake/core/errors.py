@@ -1,0 +1,52 @@
+"""The two families of errors that cross rooms: the bottom raises, the pipeline decides, the worker survives."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Trouble(StrEnum):
+    """Why a source could not be read, the way an operator thinks about it."""
+
+    UNREACHABLE = "unreachable"  # DNS, connection refused, timeout
+    TLS = "tls"  # certificate not trusted, wrong host name
+    AUTHENTICATION = "authentication"  # 401
+    PERMISSION = "permission"  # 403
+    NOT_FOUND = "not-found"  # 404 on an endpoint: wrong URL or wrong workspace
+    THROTTLED = "throttled"  # 429 after all retries
+    SERVER = "server"  # 5xx after all retries
+    SHAPE = "unexpected-shape"  # not JSON, half a page, a login page, an unknown structure
+    TRUNCATED = "truncated"  # a cap was reached, a token repeated itself
+    CONFIG = "config"  # what we were told to do cannot be done
+    UNSUPPORTED = "unsupported"  # this server does not offer that
+
+
+#: Troubles in which nothing can be said about the workspace at all: carry forward, one access finding.
+UNOBSERVABLE = frozenset(
+    {Trouble.UNREACHABLE, Trouble.TLS, Trouble.AUTHENTICATION, Trouble.PERMISSION, Trouble.NOT_FOUND, Trouble.CONFIG}
+)
+
+
+class SourceError(Exception):
+    """A source could not list or parse something.
+
+    `what` says what failed and where (never a secret, never a payload); `next_step` says what a person can do.
+    """
+
+    def __init__(self, trouble: Trouble, what: str, *, next_step: str, status: int | None = None) -> None:
+        super().__init__(what)
+        self.trouble = trouble
+        self.what = what
+        self.next_step = next_step
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.trouble}). {self.next_step}"
+
+
+class ConfigError(Exception):
+    """The configuration, a flag or the installation is wrong; the message says what, where and what to do next."""
+
+
+class Fenced(Exception):
+    """Another worker took this scan over; nothing more may be published under its token."""

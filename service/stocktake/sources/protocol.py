@@ -1,0 +1,126 @@
+"""What a source is: it lists pages of raw items scope by scope, and parses one raw item into one asset.
+
+`listings` does the I/O and nothing clever; `parse` does no I/O. A source never decides that something is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindFacts:
+    """What a source can know about a kind."""
+
+    sees_deleted: bool  # whether deleted items are listed; where not, absence means "deleted", never "bytes are gone"
+    partitioned: bool = False  # whether assets are partitioned by experiment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who we are at the source, and whether the source hides things from us."""
+
+    name: str  # "anonymous", a user name, a client id; never a secret
+    filtered: bool = False  # lists are silently filtered by permission: absence proves nothing
+    note: str = ""  # how we know, for the ledger and for doctor
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item as it came: its immutable id and its raw bytes (JSON)."""
+
+    key: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some items of one scope. `requested_at` is when the request was sent, by the clock that was handed in.
+
+    `problems` says in plain words what was not understood on this page: one is enough to make the scope partial.
+    """
+
+    items: Sequence[Item]
+    requested_at: datetime
+    problems: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """One scope and its pages. Exhausting `pages` is the end marker; a SourceError raised by it makes it partial.
+
+    `promise` is the state that the scope takes when the pages end well: COMPLETE, FILTERED, INCREMENTAL, or
+    UNSUPPORTED (no pages: this server does not offer the kind).
+    """
+
+    scope: Scope
+    pages: Iterator[Page]
+    promise: ScopeState = ScopeState.COMPLETE
+
+
+class Known(Protocol):
+    """What the inventory already knows of this workspace; asked lazily, while a scan is under way."""
+
+    def partition_sizes(self, kind: Kind) -> Mapping[str, int]:
+        """Live (not purged) assets of a kind by partition."""
+        ...
+
+    def changed(self, kind: Kind) -> frozenset[str]:
+        """Keys of a kind published as new or changed (lifecycle, name...) by this scan so far."""
+        ...
+
+    def last_look(self, kind: Kind) -> datetime | None:
+        """When the last pass began that ended with every scope of this kind complete, filtered or incremental."""
+        ...
+
+    def aliases(self) -> Mapping[str, Mapping[str, str]]:
+        """Published aliases: registered model name -> alias -> version."""
+        ...
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What a source asked of the watched server so far in this scan."""
+
+    requests: int = 0
+    bytes: int = 0
+    throttled: int = 0  # 429 and 503 answers
+    retries: int = 0
+    seconds: float = 0.0  # time spent waiting for answers
+    by_status: dict[str, int] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """One watched place. Instances are made per scan (by wiring) and closed after it; they may be used by one thread."""
+
+    name: str  # the adapter's name: "mlflow_rest", ...
+    kinds: Mapping[Kind, KindFacts]
+    traffic: Traffic
+
+    def identify(self) -> Identity:
+        """Say who we are. Raises SourceError when the place cannot be reached or entered."""
+        ...
+
+    def listings(self, mode: Mode, known: Known) -> Iterator[Listing]:
+        """Yield the scopes of a pass, each to be consumed before the next is asked for. Raises SourceError."""
+        ...
+
+    def parse(self, kind: Kind, raw: bytes) -> Asset:
+        """Turn one raw item into an asset. Raises SourceError(SHAPE) when it is not understood. No I/O."""
+        ...
+
+    def confirm(self, kind: Kind, keys: Sequence[str]) -> Mapping[str, Item | None]:
+        """Ask for assets by id: an Item where it is there, None where the source says it does not exist.
+
+        A key that could not be asked about is left out of the answer. Never raises for a single key.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections."""
+        ...

@@ -1,0 +1,1 @@
+"""Postgres: tables, heads, staging and publishing, history queries, the ledger, retention, migrations."""
