@@ -1,0 +1,61 @@
+"""The figures other rooms hand to telemetry: plain values, prepared after each scan, never queried at export time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScanState, ScopeState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanFigures:
+    """What one finished scan adds to the counters."""
+
+    workspace: str
+    mode: Mode
+    state: ScanState
+    seconds: float
+    changes: Mapping[tuple[Kind, ChangeType, Category], int] = field(default_factory=dict)
+    redactions: Mapping[Kind, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindFigures:
+    """What is known of one kind in one workspace.
+
+    `scopes` counts the scopes by the state of their last look; `oldest_complete` is the oldest among their last
+    complete looks, None when one of them was never completely seen. `age_limit` is what the schedule promises, in
+    seconds.
+    """
+
+    kind: Kind
+    assets: Mapping[Lifecycle, int]
+    scopes: Mapping[ScopeState, int]
+    oldest_complete: datetime | None
+    age_limit: float
+    withheld: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceFigures:
+    """The state of one workspace as the database knew it at `as_of` (the database's clock, like every time here)."""
+
+    workspace: str
+    as_of: datetime
+    watched_since: datetime
+    observable: bool
+    kinds: Sequence[KindFigures]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFigures:
+    """One request to a watched server. `status` is None when no answer came."""
+
+    workspace: str
+    status: int | None
+    seconds: float
+    bytes_read: int = 0
+    throttled: bool = False
+    retried: bool = False
