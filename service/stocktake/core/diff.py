@@ -1,0 +1,117 @@
+"""What differs between two states of an asset, field by field. Pure: values in, values out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stocktake.core.assets import Category, ChangeType, Difference, FieldChange, Kind, Lifecycle
+
+_SHORTHAND = re.compile(r"[A-Za-z_\u0080-\uffff][0-9A-Za-z_\u0080-\uffff]*\Z")
+
+#: Weightiest first: a change takes the first category that any of its fields has.
+_WEIGHT = tuple(Category)
+_IDENTITY = frozenset(
+    "name run_name experiment_id artifact_uri artifact_location creation_time creation_timestamp"
+    " creation_timestamp_ms user_id source run_id source_run_id model_id workspace".split()
+)
+_STATE = frozenset("status lifecycle_stage current_stage stage state start_time end_time status_message".split())
+_TELEMETRY = frozenset("metrics execution_duration".split())
+_LIFECYCLE_PATHS = frozenset({"lifecycle_stage", "info.lifecycle_stage"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """The larger change that a change may be a part of: the parent's kind and key, and what happened to it."""
+
+    kind: Kind
+    key: str
+    type: ChangeType
+
+
+def difference(
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    *,
+    was: Lifecycle = Lifecycle.ACTIVE,
+    now: Lifecycle = Lifecycle.ACTIVE,
+) -> Difference | None:
+    """Compare two documents of one asset; None where nothing differs. A missing side is an asset that was not there."""
+    if before is None and after is None:
+        return None
+    if before is None:
+        return Difference(type=ChangeType.CREATED, category=Category.IDENTITY, fields=())
+    if after is None:
+        return Difference(type=ChangeType.PURGED, category=Category.IDENTITY, fields=())
+    fields = tuple(field_changes(before, after))
+    if not fields and was == now:
+        return None
+    if was == now:
+        kind_of_change = ChangeType.UPDATED
+    else:
+        kind_of_change = ChangeType.DELETED if now == Lifecycle.DELETED else ChangeType.RESTORED
+    found = {category(change.path) for change in fields} or {Category.STATE}
+    return Difference(type=kind_of_change, category=next(c for c in _WEIGHT if c in found), fields=fields)
+
+
+def field_changes(before: Any, after: Any, path: str = "") -> Iterator[FieldChange]:
+    """Yield every differing leaf, in the order of sorted names; lists are compared whole."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in sorted(before.keys() | after.keys()):
+            step = _step(path, name)
+            if name not in after:
+                yield FieldChange(path=step, before=before[name], after=None)
+            elif name not in before:
+                yield FieldChange(path=step, before=None, after=after[name])
+            else:
+                yield from field_changes(before[name], after[name], step)
+    elif before != after or type(before) is not type(after):
+        yield FieldChange(path=path, before=before, after=after)
+
+
+def category(path: str) -> Category:
+    """Say what a field is about, by the first name of its path (the second below `info`)."""
+    names = re.split(r"[.\[]", path, maxsplit=2)
+    name = names[1] if names[0] == "info" and len(names) > 1 else names[0]
+    if name in _IDENTITY:
+        return Category.IDENTITY
+    if name in _STATE:
+        return Category.STATE
+    return Category.TELEMETRY if name in _TELEMETRY else Category.CONFIG
+
+
+def story(kind: Kind, found: Difference, *, partition: str, parent: str | None) -> Story | None:
+    """Name the larger change this one belongs to, if it says nothing of its own.
+
+    Deleting or restoring an MLflow experiment does the same to every run in it; deleting a registered model removes
+    its versions; moving an alias shows on the model and on both versions.
+    """
+    if kind in (Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE) and partition:
+        paths = {change.path for change in found.fields}
+        if found.type == ChangeType.PURGED or (
+            found.type in (ChangeType.DELETED, ChangeType.RESTORED) and paths <= _LIFECYCLE_PATHS
+        ):
+            return Story(kind=Kind.EXPERIMENT, key=partition, type=found.type)
+    if kind == Kind.MODEL_VERSION and parent:
+        if found.type == ChangeType.PURGED:
+            return Story(kind=Kind.REGISTERED_MODEL, key=parent, type=ChangeType.PURGED)
+        if found.fields and all(change.path.startswith("aliases") for change in found.fields):
+            return Story(kind=Kind.REGISTERED_MODEL, key=parent, type=ChangeType.UPDATED)
+    return None
+
+
+def author(document: Mapping[str, Any]) -> str | None:
+    """Who made the asset, as the client claimed; good for its creation, never for a later edit."""
+    info = document.get("info")
+    value = info.get("user_id") if isinstance(info, Mapping) else document.get("user_id")
+    return value if isinstance(value, str) and value else None
+
+
+def _step(path: str, name: str) -> str:
+    if _SHORTHAND.match(name):
+        return f"{path}.{name}" if path else name
+    quoted = json.dumps(name, ensure_ascii=False)[1:-1].replace("'", "\\'").replace('\\"', '"')
+    return f"{path}['{quoted}']"

@@ -1,0 +1,133 @@
+"""Who may publish: one claim per workspace and mode, alive while its connection lives, fenced by a token."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, text
+
+from stocktake.core.assets import Mode, ScanState
+from stocktake.core.errors import ConfigError, Fenced
+
+#: First half of the two-part advisory lock keys of claims; the second is workspace and mode.
+_LOCK = 0x73746B02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A right to publish, until someone else takes the workspace over."""
+
+    workspace_id: int
+    workspace: str
+    mode: Mode
+    scan_id: int
+    token: uuid.UUID
+    epoch: int
+    began_at: datetime
+
+
+class Busy(Exception):
+    """Another process is taking stock of this workspace in this mode right now."""
+
+
+def workspace_id(connection: Connection, name: str, source: str, uri: str) -> int:
+    """Return the id of a workspace, made at first sight. Raises ConfigError when it points somewhere else now."""
+    connection.execute(
+        text("INSERT INTO workspace (name, source, uri) VALUES (:name, :source, :uri) ON CONFLICT (name) DO NOTHING"),
+        {"name": name, "source": source, "uri": uri},
+    )
+    row = connection.execute(text("SELECT workspace_id, uri FROM workspace WHERE name = :name"), {"name": name}).one()
+    if row.uri is None:
+        connection.execute(
+            text("UPDATE workspace SET uri = :uri, source = :source WHERE workspace_id = :id"),
+            {"uri": uri, "source": source, "id": row.workspace_id},
+        )
+    elif row.uri != uri:
+        seen = connection.execute(
+            text("SELECT 1 FROM asset WHERE workspace_id = :id LIMIT 1"), {"id": row.workspace_id}
+        ).first()
+        if seen:
+            raise ConfigError(
+                f"Workspace {name!r} was read from {row.uri} until now and points to {uri}. If it is another server,"
+                " give it a name of its own (its history must not be mixed with this one's). If the same server"
+                f" moved, run: stocktake scope accept {name} workspace"
+            )
+        connection.execute(
+            text("UPDATE workspace SET uri = :uri, source = :source WHERE workspace_id = :id"),
+            {"uri": uri, "source": source, "id": row.workspace_id},
+        )
+    return int(row.workspace_id)
+
+
+@contextmanager
+def claimed(engine: Engine, *, name: str, source: str, uri: str, mode: Mode, epoch: int) -> Iterator[tuple[Connection, Claim]]:
+    """Claim a workspace for one scan and open its row in the ledger. Raises Busy when somebody else is at it.
+
+    The session's advisory lock says that the holder lives: it goes with the connection, so a killed worker blocks
+    nobody. The token says who may publish: a holder that was stopped and continued finds its token replaced.
+    """
+    with engine.connect() as connection:
+        key = {"space": _LOCK, "key": 0}
+        with connection.begin():
+            wid = workspace_id(connection, name, source, uri)
+            key["key"] = wid * 2 + (1 if mode == Mode.SWEEP else 0)
+        with connection.begin():
+            if not connection.execute(text("SELECT pg_try_advisory_lock(:space, :key)"), key).scalar_one():
+                raise Busy(f"another process is taking stock of {name} ({mode}) right now")
+        try:
+            with connection.begin():
+                claim = _open(connection, wid, name, source, mode, epoch)
+            yield connection, claim
+        finally:
+            # The lock and the temporary tables of the scan go with the session: never hand it back to the pool.
+            connection.invalidate()
+
+
+def _open(connection: Connection, wid: int, name: str, source: str, mode: Mode, epoch: int) -> Claim:
+    connection.execute(
+        text(
+            "UPDATE scan SET state = :abandoned, finished_at = clock_timestamp(), error = coalesce(error,"
+            " 'the worker went away before the scan was done'), next_step = 'Nothing: what was published stands,"
+            " and the next scan goes on from there.'"
+            " WHERE workspace_id = :wid AND mode = :mode AND state = 'running'"
+        ),
+        {"abandoned": ScanState.ABANDONED, "wid": wid, "mode": mode},
+    )
+    token = uuid.uuid4()
+    scan_id, began_at = connection.execute(
+        text(
+            "INSERT INTO scan (workspace_id, mode, state, source, epoch, began_at, last_began_at)"
+            " SELECT :wid, :mode, 'running', :source, :epoch, now, now FROM clock_timestamp() AS now"
+            " RETURNING scan_id, began_at"
+        ),
+        {"wid": wid, "mode": mode, "source": source, "epoch": epoch},
+    ).one()
+    connection.execute(
+        text(
+            "INSERT INTO claim (workspace_id, mode, token, scan_id) VALUES (:wid, :mode, :token, :scan)"
+            " ON CONFLICT (workspace_id, mode) DO UPDATE"
+            " SET token = excluded.token, scan_id = excluded.scan_id, taken_at = now()"
+        ),
+        {"wid": wid, "mode": mode, "token": token, "scan": scan_id},
+    )
+    return Claim(
+        workspace_id=wid, workspace=name, mode=mode, scan_id=scan_id, token=token, epoch=epoch, began_at=began_at
+    )
+
+
+def fence(connection: Connection, claim: Claim) -> None:
+    """Lock the claim and the workspace for this transaction; raise Fenced when the token is no longer ours."""
+    token = connection.execute(
+        text("SELECT token FROM claim WHERE workspace_id = :wid AND mode = :mode FOR UPDATE"),
+        {"wid": claim.workspace_id, "mode": claim.mode},
+    ).scalar()
+    if token != claim.token:
+        raise Fenced(f"scan {claim.scan_id} of {claim.workspace} was taken over by another worker")
+    # A hot pass and a sweep of one workspace publish one after the other, never interleaved.
+    connection.execute(
+        text("SELECT 1 FROM workspace WHERE workspace_id = :wid FOR NO KEY UPDATE"), {"wid": claim.workspace_id}
+    )

@@ -1,0 +1,358 @@
+"""Questions about the inventory: now, at a time, between two times. Reads only; rows come out as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from stocktake.core import canonical, diff
+from stocktake.core.assets import Kind, Lifecycle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetRow:
+    """One asset in one state."""
+
+    workspace: str
+    kind: str
+    key: str
+    name: str | None
+    state: str | None
+    lifecycle: str
+    owner: str | None
+    partition: str
+    parent: str | None
+    run: str | None
+    first_seen: datetime
+    last_changed: datetime
+    created_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    artifact_uri: str | None
+    code_version: str | None
+    data_version: str | None
+    gone_at: datetime | None
+    document: Mapping[str, Any]
+    aside: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRow:
+    """One state of an asset and how long it was the state we knew."""
+
+    workspace: str
+    kind: str
+    key: str
+    name: str | None
+    state: str | None
+    lifecycle: str
+    valid_from: datetime
+    valid_to: datetime | None
+    digest: str
+    scan: int
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRow:
+    """One change, with the two looks between which it happened."""
+
+    id: int | None
+    at: datetime
+    not_before: datetime | None
+    not_after: datetime
+    actor: str
+    actor_source: str | None
+    workspace: str
+    kind: str
+    key: str
+    name: str | None
+    type: str
+    category: str
+    scan: int | None
+    fields: Sequence[Mapping[str, Any]]
+    includes: Mapping[str, int] = field(default_factory=dict)  # changes folded into this one, by kind
+    part_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unobserved:
+    """A kind of a workspace that had not been completely seen yet at the time asked about."""
+
+    workspace: str
+    kind: str
+    first_observed: datetime | None
+
+
+_WHERE_COLUMNS = {"name": "v.name", "state": "v.state", "owner": "v.owner", "partition": "v.partition",
+                  "lifecycle": "v.lifecycle", "parent": "v.parent", "run": "v.run"}  # fmt: skip
+_BLOCK = 500
+
+_ASSETS = """
+SELECT w.name AS workspace, a.kind, a.key, v.name, v.state, v.lifecycle, v.owner, v.partition, v.parent, v.run,
+    a.first_seen, v.valid_from AS last_changed, v.created_at, v.started_at, v.ended_at, v.artifact_uri,
+    v.code_version, v.data_version, a.gone_at, v.document, v.aside
+FROM version v JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = v.workspace_id
+WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))
+"""
+_AT = """ AND (CASE WHEN CAST(:at AS timestamptz) IS NULL THEN v.valid_to IS NULL
+    ELSE v.valid_from <= :at AND (v.valid_to IS NULL OR v.valid_to > :at) END)"""
+_NOW = " AND v.valid_to IS NULL"
+
+
+def list_assets(
+    connection: Connection,
+    kind: Kind,
+    *,
+    workspaces: Sequence[str] | None = None,
+    at: datetime | None = None,
+    deleted: bool = True,
+    where: Mapping[str, str] | None = None,
+    limit: int | None = None,
+) -> Iterator[AssetRow]:
+    """Yield the assets of a kind as they are known now, or as they were known at a time. Streams."""
+    given: dict[str, Any] = {"workspaces": _names(workspaces), "kind": kind}
+    statement = _ASSETS + " AND v.kind = :kind"
+    if at is None:
+        statement += _NOW
+    else:
+        statement += " AND v.valid_from <= :at AND (v.valid_to IS NULL OR v.valid_to > :at)"
+        given["at"] = at
+    if not deleted:
+        statement += " AND v.lifecycle <> 'deleted'"
+    for index, (column, value) in enumerate((where or {}).items()):
+        statement += f" AND {_WHERE_COLUMNS[column]} = :where{index}"
+        given[f"where{index}"] = value
+    statement += " ORDER BY w.name, v.created_at NULLS FIRST, a.key"
+    if limit is not None:
+        statement += " LIMIT :limit"
+        given["limit"] = limit
+    for row in _stream(connection, statement, given):
+        yield _asset(row)
+
+
+def find_asset(
+    connection: Connection,
+    kind: Kind,
+    key_or_name: str,
+    *,
+    workspaces: Sequence[str] | None = None,
+    at: datetime | None = None,
+) -> list[AssetRow]:
+    """Return the assets with that key, or else that name. Purged ones answer with their last state (gone_at set)."""
+    given: dict[str, Any] = {"workspaces": _names(workspaces), "kind": kind, "which": canonical.escape(key_or_name), "at": at}
+    for column in ("a.key", "v.name"):
+        found = connection.execute(
+            text(_ASSETS + f" AND a.kind = :kind AND {column} = :which" + _AT + " ORDER BY w.name, a.key"), given
+        ).all()
+        if not found and at is None:
+            found = connection.execute(
+                text(
+                    "SELECT DISTINCT ON (workspace, key) * FROM ("
+                    + _ASSETS
+                    + f" AND a.kind = :kind AND {column} = :which AND a.gone_at IS NOT NULL) gone"
+                    " ORDER BY workspace, key, last_changed DESC"
+                ),
+                given,
+            ).all()
+        if found:
+            return [_asset(row) for row in found]
+    return []
+
+
+def asset_history(
+    connection: Connection,
+    kind: Kind,
+    key_or_name: str,
+    *,
+    workspaces: Sequence[str] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[VersionRow]:
+    """Return the states of an asset, oldest first. A name answers for every asset that ever had it."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT w.name AS workspace, a.kind, a.key, v.name, v.state, v.lifecycle, v.valid_from, v.valid_to,
+                encode(v.digest, 'hex') AS digest, v.scan_id AS scan, v.document
+            FROM version v JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = v.workspace_id
+            WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces)) AND v.asset_id IN (
+                SELECT asset_id FROM asset WHERE kind = :kind AND key = :which
+                UNION
+                SELECT asset_id FROM version WHERE kind = :kind AND name = :which AND NOT EXISTS (
+                    SELECT 1 FROM asset WHERE kind = :kind AND key = :which))
+              AND (CAST(:since AS timestamptz) IS NULL OR v.valid_to IS NULL OR v.valid_to > :since)
+              AND (CAST(:until AS timestamptz) IS NULL OR v.valid_from <= :until)
+            ORDER BY w.name, a.key, v.valid_from
+            """
+        ),
+        {
+            "workspaces": _names(workspaces),
+            "kind": kind,
+            "which": canonical.escape(key_or_name),
+            "since": since,
+            "until": until,
+        },
+    )
+    return [VersionRow(**(row._asdict() | {"document": canonical.decode(row.document)})) for row in rows]
+
+
+def changes(
+    connection: Connection,
+    *,
+    workspaces: Sequence[str] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    kind: Kind | None = None,
+    key: str | None = None,
+    type: str | None = None,  # noqa: A002 - the word of the field
+    category: str | None = None,
+    expand: bool = False,
+    limit: int | None = None,
+) -> Iterator[ChangeRow]:
+    """Yield changes, oldest first (the newest `limit` of them). Unless `expand`, a story is one row. Streams."""
+    given: dict[str, Any] = {"workspaces": _names(workspaces)}
+    conditions = ["(CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))"]
+    for column, operator, name, value in (
+        ("c.at", ">", "since", since),
+        ("c.at", "<=", "until", until),
+        ("c.kind", "=", "kind", kind),
+        ("a.key", "=", "key", key),
+        ("c.type", "=", "type", type),
+        ("c.category", "=", "category", category),
+    ):
+        if value is not None:
+            conditions.append(f"{column} {operator} :{name}")
+            given[name] = value
+    if not expand and key is None:
+        # A part is shown on its own only where its story is outside the question.
+        conditions.append("c.part_of IS NULL" if kind is None and type is None else "true")
+    statement = f"""
+        SELECT c.change_id AS id, c.at, c.not_before, c.not_after, coalesce(c.actor, 'unknown') AS actor,
+            c.actor_source, w.name AS workspace, c.kind, a.key, c.name, c.type, c.category, c.scan_id AS scan,
+            c.fields, c.part_of, (
+                SELECT json_object_agg(kind, number) FROM (
+                    SELECT p.kind, count(*) AS number FROM change p WHERE p.part_of = c.change_id GROUP BY p.kind
+                ) parts) AS includes
+        FROM change c JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = c.workspace_id
+        WHERE {" AND ".join(conditions)}
+    """
+    if limit is not None:
+        statement = f"SELECT * FROM ({statement} ORDER BY c.at DESC, c.change_id DESC LIMIT :limit) newest ORDER BY at, id"
+        given["limit"] = limit
+    else:
+        statement += " ORDER BY c.at, c.change_id"
+    for row in _stream(connection, statement, given):
+        yield ChangeRow(
+            **(
+                row._asdict()
+                | {"fields": canonical.decode(row.fields), "includes": row.includes or {}, "key": canonical.unescape(row.key)}
+            )
+        )
+
+
+def difference(
+    connection: Connection,
+    *,
+    start: datetime,
+    end: datetime,
+    workspaces: Sequence[str] | None = None,
+    kind: Kind | None = None,
+) -> Iterator[ChangeRow]:
+    """Yield the net difference between two times: what came and went in between leaves no row. Streams."""
+    statement = """
+        SELECT w.name AS workspace, a.kind, a.key, coalesce(n.name, o.name) AS name, o.document AS before,
+            n.document AS after, o.lifecycle AS was, n.lifecycle AS now, t.last_at, t.first_before
+        FROM (SELECT asset_id, max(at) AS last_at, min(not_before) AS first_before FROM change
+              WHERE at > :start AND at <= :end GROUP BY asset_id) t
+        JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = a.workspace_id
+        LEFT JOIN version o ON o.asset_id = a.asset_id AND o.valid_from <= :start
+            AND (o.valid_to IS NULL OR o.valid_to > :start)
+        LEFT JOIN version n ON n.asset_id = a.asset_id AND n.valid_from <= :end
+            AND (n.valid_to IS NULL OR n.valid_to > :end)
+        WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))
+          AND (CAST(:kind AS text) IS NULL OR a.kind = :kind)
+        ORDER BY w.name, a.kind, a.key
+    """
+    given = {"start": start, "end": end, "workspaces": _names(workspaces), "kind": kind}
+    for row in _stream(connection, statement, given):
+        found = diff.difference(
+            None if row.before is None else canonical.decode(row.before),
+            None if row.after is None else canonical.decode(row.after),
+            was=Lifecycle(row.was or "active"),
+            now=Lifecycle(row.now or "active"),
+        )
+        if found is not None:
+            yield ChangeRow(
+                id=None,
+                at=row.last_at,
+                not_before=row.first_before,
+                not_after=row.last_at,
+                actor="unknown",
+                actor_source=None,
+                workspace=row.workspace,
+                kind=row.kind,
+                key=canonical.unescape(row.key),
+                name=row.name,
+                type=str(found.type),
+                category=str(found.category),
+                scan=None,
+                fields=[{"path": f.path, "before": f.before, "after": f.after} for f in found.fields],
+            )
+
+
+def unobserved(
+    connection: Connection, kind: Kind | None, *, workspaces: Sequence[str] | None = None, at: datetime
+) -> list[Unobserved]:
+    """Name the workspaces (and kinds) that had not been completely seen at that time: nothing can be said of them."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT w.name AS workspace, k.kind, k.first AS first_observed
+            FROM workspace w
+            LEFT JOIN LATERAL (
+                SELECT s.kind, min(coalesce(s.first_complete_at, s.first_listed_at)) AS first FROM scope s
+                WHERE s.workspace_id = w.workspace_id AND s.state <> 'unsupported' GROUP BY s.kind
+            ) k ON CAST(:kind AS text) IS NULL OR k.kind = :kind
+            WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))
+              AND (k.first IS NULL OR k.first > :at)
+              AND NOT EXISTS (SELECT 1 FROM scope u WHERE u.workspace_id = w.workspace_id
+                              AND u.kind = :kind AND u.state = 'unsupported')
+            ORDER BY w.name, k.kind
+            """
+        ),
+        {"kind": kind, "workspaces": _names(workspaces), "at": at},
+    )
+    return [
+        Unobserved(workspace=row.workspace, kind=row.kind or (str(kind) if kind else "workspace"),
+                   first_observed=row.first_observed)
+        for row in rows
+    ]  # fmt: skip
+
+
+def workspace_names(connection: Connection) -> list[str]:
+    """Return the names of all workspaces the inventory knows."""
+    return list(connection.execute(text("SELECT name FROM workspace ORDER BY name")).scalars())
+
+
+def _names(workspaces: Sequence[str] | None) -> list[str] | None:
+    return list(workspaces) if workspaces else None
+
+
+def _stream(connection: Connection, statement: str, given: Mapping[str, Any]) -> Iterator[Any]:
+    """Read through a server-side cursor, block by block."""
+    options = connection.execution_options(yield_per=_BLOCK)
+    with options.execute(text(statement), given) as result:
+        yield from result
+
+
+def _asset(row: Any) -> AssetRow:
+    values = row._asdict()
+    values["key"] = canonical.unescape(values["key"])
+    values["document"] = canonical.decode(row.document)
+    values["aside"] = canonical.decode(row.aside) if row.aside else {}
+    return AssetRow(**values)

@@ -1,0 +1,386 @@
+"""The ledger: what each scan listed, how completely, and what that says about every workspace now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from stocktake.core.assets import Kind, Mode, ScanState, Scope, ScopeState
+from stocktake.store.claims import Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeResult:
+    """How the listing of one scope ended."""
+
+    scope: Scope
+    state: ScopeState
+    began_at: datetime
+    finished_at: datetime
+    reason: str | None = None
+    listed: int = 0
+    missing: int = 0
+    purged: int = 0
+    carried: int = 0
+    withheld: int = 0
+
+
+def record_scopes(connection: Connection, claim: Claim, results: Sequence[ScopeResult], *, ordinal: int) -> None:
+    """Write the ledger rows of ended scopes and advance what is known about each partition they cover."""
+    connection.execute(
+        text(
+            "INSERT INTO scope_scan (scan_id, ordinal, kind, partition, covers, state, reason, began_at, finished_at,"
+            " listed, missing, purged, carried, withheld) VALUES (:scan, :ordinal, :kind, :partition, :covers, :state,"
+            " :reason, :began, :finished, :listed, :missing, :purged, :carried, :withheld)"
+        ),
+        [
+            {
+                "scan": claim.scan_id,
+                "ordinal": ordinal + index,
+                "kind": r.scope.kind,
+                "partition": r.scope.partition,
+                "covers": list(r.scope.covers),
+                "state": r.state,
+                "reason": r.reason,
+                "began": r.began_at,
+                "finished": r.finished_at,
+                "listed": r.listed,
+                "missing": r.missing,
+                "purged": r.purged,
+                "carried": r.carried,
+                "withheld": r.withheld,
+            }
+            for index, r in enumerate(results)
+        ],
+    )
+    rows = [(r, partition) for r in results for partition in r.scope.covers if r.state != ScopeState.INCREMENTAL]
+    if not rows:
+        return
+    connection.execute(
+        text(
+            """
+            INSERT INTO scope AS s (workspace_id, kind, partition, state, reason, first_listed_at, last_listed_at,
+                                    first_complete_at, last_complete_at, last_scan)
+            SELECT DISTINCT ON (n.kind, n.partition) CAST(:wid AS int), n.kind, n.partition, n.state, n.reason,
+                CASE WHEN n.state IN ('complete', 'permission-filtered') THEN n.finished END,
+                CASE WHEN n.state IN ('complete', 'permission-filtered') THEN n.began END,
+                CASE WHEN n.state = 'complete' THEN n.finished END,
+                CASE WHEN n.state = 'complete' THEN n.began END,
+                CAST(:scan AS bigint)
+            FROM unnest(CAST(:kinds AS text[]), CAST(:partitions AS text[]), CAST(:states AS text[]),
+                        CAST(:reasons AS text[]), CAST(:begans AS timestamptz[]), CAST(:finisheds AS timestamptz[]))
+                AS n (kind, partition, state, reason, began, finished)
+            ON CONFLICT (workspace_id, kind, partition) DO UPDATE SET
+                state = excluded.state, reason = excluded.reason, last_scan = excluded.last_scan,
+                first_listed_at = coalesce(s.first_listed_at, excluded.first_listed_at),
+                last_listed_at = greatest(excluded.last_listed_at, s.last_listed_at),
+                first_complete_at = coalesce(s.first_complete_at, excluded.first_complete_at),
+                last_complete_at = greatest(excluded.last_complete_at, s.last_complete_at)
+            """
+        ),
+        {
+            "wid": claim.workspace_id,
+            "scan": claim.scan_id,
+            "kinds": [str(r.scope.kind) for r, _ in rows],
+            "partitions": [partition for _, partition in rows],
+            "states": [str(r.state) for r, _ in rows],
+            "reasons": [r.reason for r, _ in rows],
+            "begans": [r.began_at for r, _ in rows],
+            "finisheds": [r.finished_at for r, _ in rows],
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the last row of a scan says."""
+
+    state: ScanState
+    identity: str | None
+    filtered: bool
+    counts: Mapping[str, int] = field(default_factory=dict)  # columns of `scan` by name
+    trouble: str | None = None
+    error: str | None = None
+    next_step: str | None = None
+    unobservable: bool = False
+
+
+_COUNTS = (
+    "seen created updated deleted restored purged baseline carried withheld redacted requests bytes_read throttled"
+).split()
+_EVENTS = "created updated deleted restored purged baseline".split()
+
+
+def finish(connection: Connection, claim: Claim, outcome: Outcome) -> tuple[int, datetime]:
+    """Close the scan's row. A hot pass equal to the one before extends that row instead.
+
+    Returns the id of the row that tells of this scan, and when it finished.
+    """
+    values: dict[str, Any] = {name: outcome.counts.get(name, 0) for name in _COUNTS}
+    assignments = ", ".join(f"{name} = :{name}" for name in _COUNTS)
+    finished: datetime = connection.execute(
+        text(
+            f"UPDATE scan SET state = :state, identity = :identity, filtered = :filtered, {assignments},"
+            " trouble = :trouble, error = :error, next_step = :next_step, finished_at = clock_timestamp(),"
+            " last_finished_at = clock_timestamp() WHERE scan_id = :scan RETURNING finished_at"
+        ),
+        values
+        | {
+            "state": outcome.state,
+            "identity": outcome.identity,
+            "filtered": outcome.filtered,
+            "trouble": outcome.trouble,
+            "error": outcome.error,
+            "next_step": outcome.next_step,
+            "scan": claim.scan_id,
+        },
+    ).scalar_one()
+    connection.execute(
+        text(
+            "UPDATE workspace SET unobservable_since = CASE WHEN :blind THEN"
+            " coalesce(unobservable_since, clock_timestamp()) END,"
+            " trouble = :trouble, error = :error, next_step = :next_step WHERE workspace_id = :wid"
+        ),
+        {
+            "blind": outcome.unobservable,
+            "trouble": outcome.trouble,
+            "error": outcome.error,
+            "next_step": outcome.next_step,
+            "wid": claim.workspace_id,
+        },
+    )
+    if claim.mode == Mode.HOT and not any(values[name] for name in _EVENTS):
+        return _fold(connection, claim), finished
+    return claim.scan_id, finished
+
+
+# The hot pass before, and this one, have the same outcome scope by scope (apart from times and counts).
+_TWIN = """
+SELECT p.scan_id FROM scan p, scan n
+WHERE n.scan_id = :scan AND p.workspace_id = n.workspace_id AND p.mode = 'hot' AND p.scan_id < n.scan_id
+  AND p.state = n.state AND p.epoch = n.epoch AND p.identity IS NOT DISTINCT FROM n.identity
+  AND p.filtered = n.filtered AND p.error IS NOT DISTINCT FROM n.error
+  AND p.carried = n.carried AND p.withheld = n.withheld
+  AND p.scan_id = (SELECT max(scan_id) FROM scan o WHERE o.workspace_id = n.workspace_id AND o.scan_id < n.scan_id)
+  AND (SELECT array_agg((kind, partition, state, reason) ORDER BY ordinal) FROM scope_scan WHERE scan_id = p.scan_id)
+      IS NOT DISTINCT FROM
+      (SELECT array_agg((kind, partition, state, reason) ORDER BY ordinal) FROM scope_scan WHERE scan_id = n.scan_id)
+"""
+
+
+def _fold(connection: Connection, claim: Claim) -> int:
+    twin = connection.execute(text(_TWIN), {"scan": claim.scan_id}).scalar()
+    if twin is None:
+        return claim.scan_id
+    given = {"twin": twin, "scan": claim.scan_id, "wid": claim.workspace_id}
+    connection.execute(
+        text(
+            "UPDATE scan p SET passes = p.passes + 1, last_began_at = n.began_at, last_finished_at = n.finished_at,"
+            " seen = n.seen, requests = p.requests + n.requests, bytes_read = p.bytes_read + n.bytes_read,"
+            " throttled = p.throttled + n.throttled FROM scan n WHERE p.scan_id = :twin AND n.scan_id = :scan"
+        ),
+        given,
+    )
+    connection.execute(text("UPDATE scope SET last_scan = :twin WHERE workspace_id = :wid AND last_scan = :scan"), given)
+    connection.execute(text("UPDATE withheld SET scan_id = :twin WHERE workspace_id = :wid AND scan_id = :scan"), given)
+    connection.execute(text("UPDATE claim SET scan_id = :twin WHERE workspace_id = :wid AND scan_id = :scan"), given)
+    connection.execute(text("DELETE FROM scan WHERE scan_id = :scan"), given)
+    return int(twin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How completely a kind of a workspace is seen."""
+
+    kind: str
+    partitions: int
+    complete: int
+    oldest_complete: datetime | None
+    state: str  # the worst of its scopes
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withheld:
+    """Removals that were confirmed but are too many to believe at once."""
+
+    kind: str
+    partition: str
+    count: int
+    since: datetime
+    confirmations: int
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanRow:
+    """A row of the ledger."""
+
+    scan_id: int
+    mode: str
+    state: str
+    began_at: datetime
+    finished_at: datetime | None
+    passes: int
+    last_finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceStatus:
+    """How a workspace stands now. Ages are in seconds, by the database's clock."""
+
+    name: str
+    source: str
+    uri: str | None
+    state: str  # never scanned, complete, partial, permission-filtered, unobservable
+    state_since: datetime | None
+    error: str | None
+    next_step: str | None
+    last_hot: ScanRow | None
+    last_sweep: ScanRow | None
+    age: float | None  # since the oldest complete look at anything; None before the first
+    assets: Mapping[str, int]
+    coverage: Sequence[Coverage]
+    withheld: Sequence[Withheld]
+    scanning: str | None
+
+
+_WORST = ("unobservable", "partial", "permission-filtered", "complete", "unsupported")
+
+
+def status(connection: Connection) -> list[WorkspaceStatus]:
+    """Say how every workspace stands, by name."""
+    workspaces = connection.execute(text("SELECT * FROM workspace ORDER BY name")).all()
+    return [_status(connection, row) for row in workspaces]
+
+
+def _status(connection: Connection, row: Any) -> WorkspaceStatus:
+    given = {"wid": row.workspace_id}
+    coverage = [
+        Coverage(
+            kind=r.kind,
+            partitions=r.partitions,
+            complete=r.complete,
+            oldest_complete=r.oldest,
+            state=next((state for state in _WORST if state in r.states), "complete"),
+            reason=r.reason,
+        )
+        for r in connection.execute(
+            text(
+                "SELECT kind, count(*) AS partitions, count(*) FILTER (WHERE state = 'complete') AS complete,"
+                " min(last_complete_at) FILTER (WHERE state <> 'unsupported') AS oldest,"
+                " array_agg(DISTINCT state) AS states,"
+                " min(reason) FILTER (WHERE state <> 'complete') AS reason"
+                " FROM scope WHERE workspace_id = :wid GROUP BY kind ORDER BY kind"
+            ),
+            given,
+        )
+    ]
+    withheld = [
+        Withheld(
+            kind=r.kind, partition=r.partition, count=r.n, since=r.since, confirmations=r.c, accepted=r.accepted
+        )
+        for r in connection.execute(
+            text(
+                "SELECT kind, partition, count(*) AS n, min(since) AS since, min(confirmations) AS c,"
+                " bool_and(accepted_at IS NOT NULL) AS accepted FROM withheld WHERE workspace_id = :wid"
+                " GROUP BY kind, partition ORDER BY kind, partition"
+            ),
+            given,
+        )
+    ]
+    assets = {
+        kind: int(number)
+        for kind, number in connection.execute(
+            text(
+                "SELECT kind, count(*) FROM asset WHERE workspace_id = :wid AND gone_at IS NULL"
+                " GROUP BY kind ORDER BY kind"
+            ),
+            given,
+        )
+    }
+    running = connection.execute(
+        text("SELECT mode FROM scan WHERE workspace_id = :wid AND state = 'running' ORDER BY scan_id DESC LIMIT 1"),
+        given,
+    ).scalar()
+    supported = [c for c in coverage if c.state != "unsupported"]
+    oldest = [c.oldest_complete for c in supported if c.oldest_complete is not None]
+    age = None
+    if oldest and len(oldest) == len(supported):
+        age = float(
+            connection.execute(
+                text("SELECT extract(epoch FROM clock_timestamp() - CAST(:at AS timestamptz))"), {"at": min(oldest)}
+            ).scalar_one()
+        )
+    last_hot, last_sweep = (_last(connection, row.workspace_id, mode) for mode in (Mode.HOT, Mode.SWEEP))
+    latest = max((s for s in (last_hot, last_sweep) if s), key=lambda s: s.last_finished_at or s.began_at, default=None)
+    if row.unobservable_since is not None:
+        state = "unobservable"
+    elif latest is None:
+        state = "never scanned"
+    else:
+        state = next((s for s in _WORST if any(c.state == s for c in supported)), str(latest.state))
+    return WorkspaceStatus(
+        name=row.name,
+        source=row.source,
+        uri=row.uri,
+        state=state,
+        state_since=row.unobservable_since,
+        error=row.error,
+        next_step=row.next_step,
+        last_hot=last_hot,
+        last_sweep=last_sweep,
+        age=age,
+        assets=assets,
+        coverage=coverage,
+        withheld=withheld,
+        scanning=running,
+    )
+
+
+def _last(connection: Connection, wid: int, mode: Mode) -> ScanRow | None:
+    row = connection.execute(
+        text(
+            "SELECT scan_id, mode, state, began_at, finished_at, passes, last_finished_at FROM scan"
+            " WHERE workspace_id = :wid AND mode = :mode AND state <> 'running' ORDER BY scan_id DESC LIMIT 1"
+        ),
+        {"wid": wid, "mode": mode},
+    ).first()
+    return ScanRow(**row._asdict()) if row else None
+
+
+def accept_removals(
+    connection: Connection, workspace: str, kind: Kind, partition: str | None, *, actor: str
+) -> int:
+    """Accept withheld removals: the next scan that confirms them by id publishes them. Returns how many.
+
+    For the kind `workspace` it accepts that the server's address changed.
+    """
+    if kind == Kind.WORKSPACE:
+        return connection.execute(
+            text("UPDATE workspace SET uri = NULL WHERE name = :name AND uri IS NOT NULL"), {"name": workspace}
+        ).rowcount
+    return connection.execute(
+        text(
+            "UPDATE withheld h SET accepted_at = clock_timestamp(), accepted_by = :actor FROM workspace w"
+            " WHERE w.workspace_id = h.workspace_id AND w.name = :name AND h.kind = :kind"
+            " AND (CAST(:partition AS text) IS NULL OR h.partition = :partition) AND h.accepted_at IS NULL"
+        ),
+        {"actor": actor, "name": workspace, "kind": kind, "partition": partition},
+    ).rowcount
+
+
+def beat(connection: Connection, holder: str) -> None:
+    """Say that a worker lives."""
+    connection.execute(
+        text(
+            "INSERT INTO heartbeat (holder, at) VALUES (:holder, clock_timestamp())"
+            " ON CONFLICT (holder) DO UPDATE SET at = clock_timestamp()"
+        ),
+        {"holder": holder},
+    )
+    connection.execute(text("DELETE FROM heartbeat WHERE at < clock_timestamp() - interval '7 days'"))

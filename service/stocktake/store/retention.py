@@ -1,0 +1,59 @@
+"""Retention: closed history goes by policy, in small steps; what auditors need stays.
+
+Never dropped: any current state, the registry (registered models, versions, aliases), the runs and logged models
+behind it, experiments, and the ledger.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import Engine, text
+
+_STEP = 5_000
+
+# Closed versions of high-volume kinds, older than the horizon and not behind any registered model version.
+_VERSIONS = """
+DELETE FROM version v USING (
+    SELECT o.asset_id, o.valid_from FROM version o JOIN asset a USING (asset_id)
+    WHERE o.valid_to < clock_timestamp() - :keep AND o.kind IN ('run', 'logged_model', 'trace', 'webhook', 'workspace')
+      AND NOT EXISTS (SELECT 1 FROM version m WHERE m.workspace_id = a.workspace_id AND m.kind = 'model_version'
+                      AND m.run = a.key)
+      AND NOT EXISTS (SELECT 1 FROM version l JOIN version m ON m.workspace_id = l.workspace_id
+                      AND m.kind = 'model_version' AND m.run = l.run WHERE l.asset_id = o.asset_id
+                      AND l.kind = 'logged_model' AND l.run IS NOT NULL)
+    ORDER BY o.valid_to LIMIT :step
+) old WHERE v.asset_id = old.asset_id AND v.valid_from = old.valid_from
+"""
+
+# Changes whose asset keeps no version from before them: their evidence is gone.
+_CHANGES = """
+DELETE FROM change WHERE change_id IN (
+    SELECT c.change_id FROM change c
+    WHERE c.at < clock_timestamp() - :keep AND c.kind IN ('run', 'logged_model', 'trace', 'webhook', 'workspace')
+      AND NOT EXISTS (SELECT 1 FROM version v WHERE v.asset_id = c.asset_id AND v.valid_from < c.at)
+    ORDER BY c.change_id LIMIT :step)
+"""
+
+# Purged assets with nothing left of them.
+_ASSETS = """
+DELETE FROM asset WHERE asset_id IN (
+    SELECT a.asset_id FROM asset a WHERE a.gone_at < clock_timestamp() - :keep
+      AND NOT EXISTS (SELECT 1 FROM version v WHERE v.asset_id = a.asset_id)
+      AND NOT EXISTS (SELECT 1 FROM change c WHERE c.asset_id = a.asset_id)
+    LIMIT :step)
+"""
+
+
+def prune(engine: Engine, *, keep: timedelta) -> dict[str, int]:
+    """Drop closed history older than `keep`, a few thousand rows a transaction. Returns rows dropped by table."""
+    dropped = {}
+    for table, statement in (("version", _VERSIONS), ("change", _CHANGES), ("asset", _ASSETS)):
+        dropped[table] = 0
+        while True:
+            with engine.begin() as connection:
+                gone = connection.execute(text(statement), {"keep": keep, "step": _STEP}).rowcount
+            dropped[table] += gone
+            if gone < _STEP:
+                break
+    return dropped

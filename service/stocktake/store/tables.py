@@ -1,0 +1,246 @@
+"""The tables, as SQLAlchemy Core sees them. The migrations in alembic/ make them; `alembic check` compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    false,
+    func,
+    text,
+    true,
+)
+
+METADATA = MetaData()
+_TIME = DateTime(timezone=True)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+installation = Table(
+    "installation",
+    METADATA,
+    Column("one", Boolean, primary_key=True, server_default=true()),
+    Column("key_check", LargeBinary, nullable=False),  # HMAC of a constant under the installation's key
+    Column("created_at", _TIME, nullable=False, server_default=func.now()),
+    CheckConstraint("one", name="installation_is_one_row"),
+)
+
+workspace = Table(
+    "workspace",
+    METADATA,
+    Column("workspace_id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("source", Text, nullable=False),  # the adapter: mlflow_rest, ...
+    Column("uri", Text),  # where it was last read; NULL once an operator accepted a new address
+    Column("created_at", _TIME, nullable=False, server_default=func.now()),
+    Column("unobservable_since", _TIME),  # NULL while we can see it
+    Column("trouble", Text),
+    Column("error", Text),
+    Column("next_step", Text),
+    UniqueConstraint("name", name="workspace_name_key"),
+)
+
+claim = Table(
+    "claim",
+    METADATA,
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("token", Uuid, nullable=False),  # whoever holds it may publish; a newer claim replaces it
+    Column("scan_id", BigInteger, nullable=False),
+    Column("taken_at", _TIME, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("workspace_id", "mode", name="claim_pkey"),
+)
+
+scan = Table(
+    "scan",
+    METADATA,
+    Column("scan_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("identity", Text),
+    Column("filtered", Boolean, nullable=False, server_default=false()),
+    Column("epoch", Integer, nullable=False),
+    Column("began_at", _TIME, nullable=False),
+    Column("finished_at", _TIME),
+    Column("passes", Integer, nullable=False, server_default=text("1")),  # equal hot passes extend one row
+    Column("last_began_at", _TIME, nullable=False),
+    Column("last_finished_at", _TIME),
+    _count("seen"),
+    _count("created"),
+    _count("updated"),
+    _count("deleted"),
+    _count("restored"),
+    _count("purged"),
+    _count("baseline"),  # first sights that are no change
+    _count("carried"),  # missing, but absence was not proved
+    _count("withheld"),  # missing and confirmed, but too many at once
+    _count("redacted"),
+    _count("requests"),
+    _count("bytes_read"),
+    _count("throttled"),
+    Column("trouble", Text),
+    Column("error", Text),
+    Column("next_step", Text),
+    Index("scan_by_workspace", "workspace_id", text("scan_id DESC")),
+)
+
+scope_scan = Table(
+    "scope_scan",
+    METADATA,
+    Column("scan_id", ForeignKey("scan.scan_id", ondelete="CASCADE"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("partition", Text, nullable=False),  # a label: "" for a whole kind, an experiment, or a group of them
+    Column("covers", ARRAY(Text), nullable=False),  # the partitions whose absence this listing could judge
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("began_at", _TIME, nullable=False),
+    Column("finished_at", _TIME, nullable=False),
+    _count("listed"),
+    _count("missing"),
+    _count("purged"),
+    _count("carried"),
+    _count("withheld"),
+    PrimaryKeyConstraint("scan_id", "ordinal", name="scope_scan_pkey"),
+)
+
+scope = Table(
+    "scope",
+    METADATA,
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("state", Text, nullable=False),  # how the last listing of it ended
+    Column("reason", Text),
+    Column("first_listed_at", _TIME),  # first listing that reached its end, filtered ones included
+    Column("last_listed_at", _TIME),
+    Column("first_complete_at", _TIME),  # the baseline: when the first complete listing ended
+    Column("last_complete_at", _TIME),  # when the last complete listing began
+    Column("last_scan", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace_id", "kind", "partition", name="scope_pkey"),
+)
+
+asset = Table(
+    "asset",
+    METADATA,
+    Column("asset_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # of the canonical document of the open version
+    Column("raw_digest", LargeBinary, nullable=False),  # keyed, of the bytes as they came
+    Column("epoch", Integer, nullable=False),  # the normalisation under which the digests were made
+    Column("observed_at", _TIME, nullable=False),  # request time of the open version; older news is refused
+    Column("first_seen", _TIME, nullable=False),
+    Column("lifecycle", Text, nullable=False),
+    Column("baseline", Boolean, nullable=False),  # first seen at the baseline: its creation was not observed
+    Column("gone_at", _TIME),  # purged
+    Index("asset_key", "workspace_id", "kind", "key", unique=True),
+    Index("asset_live", "workspace_id", "kind", "partition", postgresql_where=text("gone_at IS NULL")),
+    postgresql_with={"fillfactor": "90"},
+)
+
+version = Table(
+    "version",
+    METADATA,
+    Column("asset_id", ForeignKey("asset.asset_id"), nullable=False),
+    Column("valid_from", _TIME, nullable=False),
+    Column("valid_to", _TIME),  # NULL: the open version
+    Column("workspace_id", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("scan_id", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("lifecycle", Text, nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("name", Text),
+    Column("state", Text),
+    Column("owner", Text),
+    Column("parent", Text),
+    Column("run", Text),
+    Column("created_at", _TIME),
+    Column("started_at", _TIME),
+    Column("ended_at", _TIME),
+    Column("artifact_uri", Text),
+    Column("code_version", Text),
+    Column("data_version", Text),
+    Column("params_digest", Text),
+    Column("document", Text, nullable=False),  # canonical JSON as text: jsonb cannot hold it faithfully
+    Column("aside", Text),  # what only this source can know; not compared
+    PrimaryKeyConstraint("asset_id", "valid_from", name="version_pkey"),
+    Index(
+        "version_open", "workspace_id", "kind", "asset_id", unique=True, postgresql_where=text("valid_to IS NULL")
+    ),
+    Index("version_closed", "valid_to", postgresql_where=text("valid_to IS NOT NULL")),  # retention
+)
+
+change = Table(
+    "change",
+    METADATA,
+    Column("change_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("workspace_id", Integer, nullable=False),
+    Column("asset_id", ForeignKey("asset.asset_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("scan_id", BigInteger, nullable=False),
+    Column("at", _TIME, nullable=False),  # the look that saw it
+    Column("not_before", _TIME),  # the look before; NULL where there was none
+    Column("not_after", _TIME, nullable=False),
+    Column("recorded_at", _TIME, nullable=False, server_default=func.clock_timestamp()),
+    Column("type", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("name", Text),
+    Column("actor", Text),  # NULL: unknown
+    Column("actor_source", Text),
+    Column("fields", Text, nullable=False),  # canonical JSON: [{path, before, after}]
+    Column("story_kind", Text),  # the larger change it may be a part of
+    Column("story_key", Text),
+    Column("story_type", Text),
+    Column("part_of", BigInteger),  # the change that tells the story
+    Index("change_by_time", "workspace_id", "at"),
+    Index("change_by_asset", "asset_id", "at"),
+    Index("change_by_scan", "scan_id"),
+    Index("change_parts", "part_of", postgresql_where=text("part_of IS NOT NULL")),
+)
+
+withheld = Table(
+    "withheld",
+    METADATA,
+    Column("asset_id", ForeignKey("asset.asset_id"), primary_key=True, autoincrement=False),
+    Column("workspace_id", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("since", _TIME, nullable=False),
+    Column("not_before", _TIME),
+    Column("scan_id", BigInteger, nullable=False),  # the last that confirmed it
+    Column("confirmations", Integer, nullable=False),  # sweeps that confirmed it by id
+    Column("accepted_at", _TIME),
+    Column("accepted_by", Text),
+    Index("withheld_by_scope", "workspace_id", "kind", "partition"),
+)
+
+heartbeat = Table(
+    "heartbeat",
+    METADATA,
+    Column("holder", Text, primary_key=True),
+    Column("at", _TIME, nullable=False),
+)
