@@ -25,9 +25,9 @@ class ScanFigures:
 class KindFigures:
     """What is known of one kind in one workspace.
 
-    `scopes` counts the scopes by the state of their last look; `oldest_complete` is the oldest among their last
-    complete looks, None when one of them was never completely seen. `age_limit` is what the schedule promises, in
-    seconds.
+    `scopes` counts the scopes by the state of the last look that promised completeness (INCREMENTAL only where there
+    never was one). `oldest_complete` is the oldest among their last complete looks, None when one of them was never
+    completely seen. `age_limit` is what the schedule promises, in seconds.
     """
 
     kind: Kind

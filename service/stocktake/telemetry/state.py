@@ -156,9 +156,9 @@ def _age_limit(_: WorkspaceFigures, kind: KindFigures, __: float) -> Iterator[Ob
 
 
 def _coverage(_: WorkspaceFigures, kind: KindFigures, __: float) -> Iterator[Observed]:
-    promised = {s: n for s, n in kind.scopes.items() if s not in (ScopeState.UNSUPPORTED, ScopeState.INCREMENTAL)}
-    if total := sum(promised.values()):
-        yield {}, promised.get(ScopeState.COMPLETE, 0) / total
+    offered = {state: count for state, count in kind.scopes.items() if state is not ScopeState.UNSUPPORTED}
+    if total := sum(offered.values()):
+        yield {}, offered.get(ScopeState.COMPLETE, 0) / total
 
 
 def _scopes(_: WorkspaceFigures, kind: KindFigures, __: float) -> Iterator[Observed]:
