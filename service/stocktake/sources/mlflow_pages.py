@@ -1,0 +1,154 @@
+"""Splits a page of MLflow into raw items without decoding them: only the id of each is read.
+
+Pages that the fast decoder refuses (bare NaN, lone surrogates) are decoded slowly and written again item by item.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from stocktake.core.assets import Kind
+from stocktake.core.errors import SourceError
+from stocktake.sources.http import Answer
+from stocktake.sources.mlflow_values import decode, shape_error
+from stocktake.sources.protocol import Item
+
+Id = str | int
+
+
+class _Flat(msgspec.Struct):
+    experiment_id: Id = ""
+    name: Id = ""
+    version: Id = ""
+    webhook_id: Id = ""
+    trace_id: Id = ""
+    request_id: Id = ""
+
+
+class _Info(msgspec.Struct):
+    run_id: Id = ""
+    run_uuid: Id = ""
+    model_id: Id = ""
+
+
+class _Nested(msgspec.Struct):
+    info: _Info
+
+
+_flat = msgspec.json.Decoder(_Flat)
+_nested = msgspec.json.Decoder(_Nested)
+_page = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _version_key(raw: msgspec.Raw) -> str:
+    item = _flat.decode(raw)
+    return f"{item.name}/{item.version}" if item.name and item.version else ""
+
+
+def _run_key(raw: msgspec.Raw) -> str:
+    info = _nested.decode(raw).info
+    return str(info.run_id or info.run_uuid)
+
+
+def _trace_key(raw: msgspec.Raw) -> str:
+    item = _flat.decode(raw)
+    return str(item.trace_id or item.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Where the items of a kind are in a page, what one is called when it is got alone, and how to read its id."""
+
+    many: str
+    one: str
+    key: Callable[[msgspec.Raw], str]
+
+
+SHAPES: Mapping[Kind, Shape] = {
+    Kind.EXPERIMENT: Shape("experiments", "experiment", lambda raw: str(_flat.decode(raw).experiment_id)),
+    Kind.RUN: Shape("runs", "run", _run_key),
+    Kind.LOGGED_MODEL: Shape("models", "model", lambda raw: str(_nested.decode(raw).info.model_id)),
+    Kind.REGISTERED_MODEL: Shape("registered_models", "registered_model", lambda raw: str(_flat.decode(raw).name)),
+    Kind.MODEL_VERSION: Shape("model_versions", "model_version", _version_key),
+    Kind.TRACE: Shape("traces", "trace", _trace_key),
+    Kind.WEBHOOK: Shape("webhooks", "webhook", lambda raw: str(_flat.decode(raw).webhook_id)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RawPage:
+    """The items of one page, the token of the next, and what was not understood."""
+
+    items: Sequence[Item]
+    token: str
+    problems: Sequence[str]
+
+
+def split(kind: Kind, answer: Answer) -> RawPage:
+    """Split an answer to a search. An object without the documented list is not taken for an empty page."""
+    answer.require_json()
+    shape = SHAPES[kind]
+    try:
+        page: Mapping[str, Any] = _page.decode(answer.body)
+        listed = page.get(shape.many)
+        raws = _items.decode(listed) if listed is not None else []
+        token = msgspec.json.decode(page["next_page_token"]) if "next_page_token" in page else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        page, raws, token = _split_slowly(shape, answer)
+    if shape.many not in page and page.keys() - {"next_page_token"}:
+        raise shape_error(f"{answer.what} answered without {shape.many}")
+    if token is not None and not isinstance(token, str):
+        raise shape_error(f"{answer.what} answered with a next_page_token that is not text")
+    items, problems = [], []
+    for raw in raws:
+        try:
+            key = shape.key(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            key = ""
+        if key:
+            items.append(Item(key, bytes(raw)))
+        else:
+            problems.append(f"{answer.what}: a {kind} without an id")
+    return RawPage(items, token or "", problems)
+
+
+def one(kind: Kind, answer: Answer) -> Item:
+    """The item of an answer to a get."""
+    document = answer.json()
+    item = document.get(SHAPES[kind].one) if isinstance(document, dict) else None
+    if kind is Kind.TRACE and isinstance(item, dict):
+        item = item.get("trace_info", item)
+    if kind is Kind.TRACE and item is None and isinstance(document, dict):
+        item = document.get("trace_info")
+    if not isinstance(item, dict):
+        raise shape_error(f"{answer.what} answered without {SHAPES[kind].one}")
+    raw = encode(item)
+    try:
+        key = SHAPES[kind].key(msgspec.Raw(raw))
+    except msgspec.DecodeError as exc:
+        raise shape_error(f"{answer.what} answered with a {kind} without an id") from exc
+    return Item(key, raw)
+
+
+def encode(value: Any) -> bytes:
+    """An item as JSON again, after something was added to it or its page was decoded slowly."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def _split_slowly(shape: Shape, answer: Answer) -> tuple[Mapping[str, Any], list[msgspec.Raw], Any]:
+    try:
+        page = decode(answer.body)
+    except SourceError:
+        raise answer.not_json() from None
+    if not isinstance(page, dict):
+        raise shape_error(f"{answer.what} answered with JSON that is not an object")
+    listed = page.get(shape.many)
+    if listed is not None and not isinstance(listed, list):
+        raise shape_error(f"{answer.what} answered with {shape.many} that is not a list")
+    return page, [msgspec.Raw(encode(item)) for item in listed or ()], page.get("next_page_token")

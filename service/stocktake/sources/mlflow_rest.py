@@ -1,0 +1,274 @@
+"""The source `mlflow_rest`: takes stock of an MLflow 2.x or 3.x server over HTTP, reading only.
+
+What confirming by id (`confirm`) tells, tried on MLflow 3.17 and 2.22:
+
+| item | deleted, still in the database | purged, or never there |
+|---|---|---|
+| experiment, run | 200 with lifecycle_stage "deleted" | 404 RESOURCE_DOES_NOT_EXIST: None |
+| logged model | 404 RESOURCE_DOES_NOT_EXIST: None | 404: None (the two cannot be told apart) |
+| registered model, model version, webhook, trace | there is no such state over REST | 404: None |
+
+So a missing logged model is "deleted", never "its bytes are gone" (`sees_deleted` is False). Any other answer
+(401, 403, 404 without MLflow's code, 5xx) leaves the key out: nothing was learnt.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
+from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
+from stocktake.sources import mlflow_api as api
+from stocktake.sources.http import HttpClient, HttpConfig, PageTooLarge
+from stocktake.sources.mlflow_aliases import Aliases
+from stocktake.sources.mlflow_documents import parse
+from stocktake.sources.mlflow_pages import encode
+from stocktake.sources.mlflow_plan import Group, chunks, groups
+from stocktake.sources.prefetch import prefetch
+from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
+
+log = logging.getLogger(__name__)
+
+#: Experiments in one request that asks only for what is new: their runs are few, whatever the experiments hold.
+_HOT_CHUNK = 500
+_CONFIRM_CHUNK = 200
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+#: After one of these, asking about the other keys would only wait for the same answer.
+_HOPELESS = UNOBSERVABLE - {Trouble.PERMISSION, Trouble.NOT_FOUND} | {Trouble.THROTTLED, Trouble.SERVER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlflowRestConfig:
+    """One MLflow server, or one MLflow workspace in it."""
+
+    http: HttpConfig
+    workspace: str | None = None  # the MLflow workspace, sent as X-MLFLOW-WORKSPACE
+    visibility: str = "auto"  # auto, complete, filtered
+    page_size: int = 1000
+    run_overlap: timedelta = timedelta(hours=1)  # clients write the times of runs by their own clocks
+    owner_tags: Sequence[str] = ()
+    max_pages: int = 100_000  # of one listing
+    read_ahead: bool = True
+
+
+class MlflowRest:
+    """A watched MLflow server. Made for one scan; its pages are read one ahead in a thread of their own."""
+
+    name = "mlflow_rest"
+    kinds: Mapping[Kind, KindFacts] = {
+        Kind.WORKSPACE: KindFacts(sees_deleted=False),
+        Kind.EXPERIMENT: KindFacts(sees_deleted=True),
+        Kind.REGISTERED_MODEL: KindFacts(sees_deleted=True),
+        Kind.MODEL_VERSION: KindFacts(sees_deleted=True),
+        Kind.WEBHOOK: KindFacts(sees_deleted=True),
+        Kind.RUN: KindFacts(sees_deleted=True, partitioned=True),
+        Kind.LOGGED_MODEL: KindFacts(sees_deleted=False, partitioned=True),
+        Kind.TRACE: KindFacts(sees_deleted=True, partitioned=True),
+    }
+
+    def __init__(
+        self,
+        config: MlflowRestConfig,
+        now: Callable[[], datetime],
+        *,
+        sleep: Callable[[float], object] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        headers = dict(config.http.headers)
+        if config.workspace is not None:
+            headers["X-MLFLOW-WORKSPACE"] = config.workspace
+        http = replace(config.http, headers=headers, posts=api.POSTS)
+        self.traffic = Traffic()
+        self._config = config
+        self._now = now
+        self._http = HttpClient(http, now=now, traffic=self.traffic, sleep=sleep, monotonic=monotonic)
+        self._api = api.MlflowApi(
+            self._http, page_size=config.page_size, hard_bytes=http.hard_bytes, max_pages=config.max_pages
+        )
+        self._identity: Identity | None = None
+        self._experiments: list[str] = []  # as far as this pass has listed them
+        self._traces_v2 = False
+
+    def close(self) -> None:
+        """Release connections."""
+        self._http.close()
+
+    def identify(self) -> Identity:
+        """Say who we are, and whether MLflow's basic-auth app hides things from us: it does from all but admins."""
+        self._api.probe()
+        username = self._config.http.username
+        user = self._api.user(username)
+        name = username or ("token" if self._config.http.token else "anonymous")
+        filtered, note = False, "the server has no users of its own: its lists are taken to be whole"
+        if user is not None:
+            name, admin = user
+            filtered = not admin
+            note = "MLflow basic-auth: an administrator sees everything"
+            if filtered:
+                note = "MLflow basic-auth leaves out of every list, silently, what this user may not read"
+        if self._config.visibility != "auto":
+            filtered = self._config.visibility == "filtered"
+            note = f"visibility is configured: {self._config.visibility}"
+        identity = Identity(name=name, filtered=filtered, note=note)
+        self._identity = identity
+        return identity
+
+    def listings(self, mode: Mode, known: Known) -> Iterator[Listing]:
+        """Yield the scopes of a pass: the small kinds completely, then runs, logged models and traces."""
+        identity = self._identity or self.identify()
+        aliases = Aliases(lambda name: self._api.get(Kind.REGISTERED_MODEL, name), known.aliases())
+        promise = ScopeState.FILTERED if identity.filtered else ScopeState.COMPLETE
+        yield self._listing(Kind.WORKSPACE, self._workspace_pages(), ScopeState.COMPLETE)
+        yield self._listing(Kind.EXPERIMENT, self._experiment_pages(), promise)
+        yield self._listing(Kind.REGISTERED_MODEL, aliases.models(self._api.pages(api.registered_models())), promise)
+        yield self._listing(Kind.MODEL_VERSION, aliases.versions(self._api.pages(api.model_versions())), promise)
+        yield self._webhooks(promise)
+        for kind in (Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE):
+            if not self._offered(kind):
+                yield Listing(scope=Scope(kind=kind, covers=()), pages=iter(()), promise=ScopeState.UNSUPPORTED)
+            elif mode is Mode.HOT and (since := known.last_look(kind)) is not None:
+                yield from self._moving(kind, since - self._config.run_overlap, known, promise)
+            else:
+                yield from self._complete(kind, known, promise)
+
+    def parse(self, kind: Kind, raw: bytes) -> Asset:
+        """Turn one raw item into an asset."""
+        return parse(kind, raw, owner_tags=self._config.owner_tags)
+
+    def confirm(self, kind: Kind, keys: Sequence[str]) -> Mapping[str, Item | None]:
+        """Ask for assets by id (see the table above): in batches where search can, then one by one."""
+        answers: dict[str, Item | None] = {}
+        if kind in (Kind.RUN, Kind.TRACE):
+            answers |= self._confirm_batches(kind, [key for key in keys if _PLAIN_ID.fullmatch(key)])
+        for key in keys:
+            if key in answers:
+                continue
+            try:
+                answers[key] = self._server_item() if kind is Kind.WORKSPACE else self._api.get(kind, key)
+            except PageTooLarge:
+                continue
+            except SourceError as exc:
+                log.info("an asset could not be confirmed", extra={"action": "confirm_failed", "trouble": exc.trouble})
+                if exc.trouble in _HOPELESS:
+                    break
+        return answers
+
+    def _confirm_batches(self, kind: Kind, keys: Sequence[str]) -> dict[str, Item]:
+        found: dict[str, Item] = {}
+        if kind is Kind.TRACE and self._traces_v2:
+            return found
+        question = "attributes.run_id" if kind is Kind.RUN else "trace.request_id"
+        for block in chunks(keys, _CONFIRM_CHUNK):
+            filter_ = f"{question} IN ({', '.join(repr(key) for key in block)})"
+            try:
+                for experiments in chunks(self._experiments, 5000):
+                    for page in self._api.pages(self._search(kind, experiments, filter_)):
+                        found |= {item.key: item for item in page.items}
+            except SourceError:
+                return found  # a server that cannot filter so is asked one by one
+        return found
+
+    def _listing(self, kind: Kind, pages: Iterator[Page], promise: ScopeState, group: Group | None = None) -> Listing:
+        scope = Scope(kind=kind) if group is None else Scope(kind=kind, partition=group.label, covers=group.ids)
+        return Listing(scope=scope, pages=prefetch(pages) if self._config.read_ahead else pages, promise=promise)
+
+    def _search(self, kind: Kind, experiments: Sequence[str], filter_: str = "") -> api.Search:
+        if kind is Kind.RUN:
+            return api.runs(experiments, filter_)
+        if kind is Kind.LOGGED_MODEL:
+            return api.logged_models(experiments, filter_)
+        return api.traces(experiments, filter_, v2=self._traces_v2)
+
+    def _complete(self, kind: Kind, known: Known, promise: ScopeState) -> Iterator[Listing]:
+        """Every experiment that is listed or known: the runs of one that vanished must be judged too."""
+        sizes = known.partition_sizes(kind)
+        planned = groups(self._experiments, sizes)
+        if not planned:
+            yield Listing(scope=Scope(kind=kind, covers=()), pages=iter(()), promise=promise)
+        for group in planned:
+            yield self._listing(kind, self._api.pages(self._search(kind, group.ids)), promise, group)
+
+    def _moving(self, kind: Kind, since: datetime, known: Known, promise: ScopeState) -> Iterator[Listing]:
+        """What is new or moving in any experiment, then all of the experiments that changed themselves."""
+        moment = int(since.timestamp() * 1000)
+        for label, filters in _FRESH[kind].items():
+            pages = self._filtered(kind, [filter_.format(moment) for filter_ in filters])
+            scope = Scope(kind=kind, partition=label, covers=())
+            pages = prefetch(pages) if self._config.read_ahead else pages
+            yield Listing(scope=scope, pages=pages, promise=ScopeState.INCREMENTAL)
+        if kind is Kind.TRACE:
+            return  # deleting an experiment leaves its traces as they are
+        if changed := known.changed(Kind.EXPERIMENT):
+            sizes = {key: size for key, size in known.partition_sizes(kind).items() if key in changed}
+            for group in groups([key for key in self._experiments if key in changed], sizes):
+                yield self._listing(kind, self._api.pages(self._search(kind, group.ids)), promise, group)
+
+    def _filtered(self, kind: Kind, filters: Sequence[str]) -> Iterator[Page]:
+        for filter_ in filters:
+            for experiments in chunks(self._experiments, _HOT_CHUNK):
+                yield from self._api.pages(self._search(kind, experiments, filter_))
+
+    def _experiment_pages(self) -> Iterator[Page]:
+        seen = dict[str, None]()
+        try:
+            for page in self._api.pages(api.experiments()):
+                seen |= dict.fromkeys(item.key for item in page.items)
+                self._experiments = list(seen)
+                yield page
+        finally:
+            self._experiments = list(seen)
+
+    def _webhooks(self, promise: ScopeState) -> Listing:
+        if not self._api.offers(api.webhooks()):
+            scope = Scope(kind=Kind.WEBHOOK, covers=())
+            return Listing(scope=scope, pages=iter(()), promise=ScopeState.UNSUPPORTED)
+        if promise is ScopeState.FILTERED:  # MLflow shows webhooks to administrators alone, others get 403
+            return self._listing(Kind.WEBHOOK, self._permitted(self._api.pages(api.webhooks())), promise)
+        return self._listing(Kind.WEBHOOK, self._api.pages(api.webhooks()), promise)
+
+    def _permitted(self, pages: Iterator[Page]) -> Iterator[Page]:
+        try:
+            yield from pages
+        except SourceError as exc:
+            if exc.trouble is not Trouble.PERMISSION:
+                raise
+
+    def _offered(self, kind: Kind) -> bool:
+        """Whether the server knows a kind at all: logged models came with MLflow 3, traces with 2.14."""
+        experiments = self._experiments[:1] or ["0"]
+        if kind is Kind.RUN:
+            return True
+        if self._api.offers(self._search(kind, experiments)):
+            return True
+        self._traces_v2 = kind is Kind.TRACE and self._api.offers(api.traces(experiments, v2=True))
+        return self._traces_v2
+
+    def _workspace_pages(self) -> Iterator[Page]:
+        requested_at = self._now()
+        yield Page(items=[self._server_item()], requested_at=requested_at)
+
+    def _server_item(self) -> Item:
+        facts = self._api.server() | {"uri": self._config.http.base_url.rstrip("/")}
+        identity = self._identity
+        facts["visibility"] = "filtered" if identity is not None and identity.filtered else "complete"
+        if self._config.workspace is not None:
+            facts["mlflow_workspace"] = self._config.workspace
+        return Item("server", encode(facts))
+
+
+#: What tells new or moving items, by kind: label of the scope -> filters. MLflow knows no OR, and no IN for statuses.
+_FRESH: Mapping[Kind, Mapping[str, Sequence[str]]] = {
+    Kind.RUN: {
+        "started": ("attributes.start_time > {}",),
+        "ended": ("attributes.end_time > {}",),
+        "moving": ("attributes.status = 'RUNNING'", "attributes.status = 'SCHEDULED'"),
+    },
+    Kind.LOGGED_MODEL: {"updated": ("last_updated_timestamp > {}",)},
+    Kind.TRACE: {"started": ("trace.timestamp_ms > {}",)},
+}
