@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from stocktake.core.errors import ConfigError
 from stocktake.telemetry import AzureMonitorConfig, OtlpConfig, TelemetryConfig, setup_telemetry
 from stocktake.telemetry import instruments as i
 from stocktake.telemetry.reference import samples
-
 from tests.integration.ingestion import Ingestion, ingestion
 from tests.unit.figures import make_scan, tell_everything
 
@@ -181,12 +181,14 @@ if how != "nothing":
         azure_monitor=AzureMonitorConfig(
             connection_string="InstrumentationKey=00000000-0000-0000-0000-000000000001;"
             f"IngestionEndpoint=http://127.0.0.1:{port}/;LiveEndpoint=http://127.0.0.1:{port}/live/",
-            storage_directory=storage, live_metrics=how == "live"))
+            storage_directory=storage, live_metrics=how == "live",
+            statistics=how == "channels", remote_configuration=how == "channels"))
 before = list(logging.getLogger().handlers)
 telemetry = setup_telemetry(config)
 tell_everything(telemetry)
 telemetry.prometheus()
 stop = threading.Event()
+threads = sorted({type(t).__name__ + " " + t.name.split("-")[0] for t in threading.enumerate()})
 if how == "live":
     stop.wait(4)
 if how == "sigterm":
@@ -197,6 +199,7 @@ telemetry.shutdown()
 from opentelemetry import metrics, trace
 print(json.dumps({
     "calls": sorted(set(calls)), "azure": any(name.startswith("azure.monitor") for name in sys.modules),
+    "threads": threads, "switches": sorted(n for n, v in os.environ.items() if "DISABLED" in n and v == "true"),
     "root": [repr(h) for h in logging.getLogger().handlers if h not in before],
     "meter": type(metrics.get_meter_provider()).__name__, "tracer": type(trace.get_tracer_provider()).__name__,
 }))
@@ -233,6 +236,16 @@ def test_no_host_but_the_configured_ones_is_called_and_no_global_is_taken(receiv
     answer = told(process(received, tmp_path, "push"))
     assert {call for call in answer["calls"] if "127.0.0.1" not in call} == set()
     assert answer["calls"], "the hook saw no call at all, so it proves nothing"
+    # Side channels call later than a test may wait: their threads must not even be there.
+    asked_for = told(process(received, tmp_path, "channels"))
+    assert set(asked_for["threads"]) - set(answer["threads"]), "no side channel was seen where all are on"
+    assert len(answer["threads"]) == 3, answer["threads"]  # the main one, the readers, the store of what failed
+    assert answer["switches"] == [
+        "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED",
+        "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
+        "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
+    ]
+    assert asked_for["switches"] == []
     assert received.envelopes
     assert answer["root"] == []
     assert answer["meter"] == "_ProxyMeterProvider"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
 from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScanState, ScopeState
 from stocktake.core.errors import ConfigError
 from stocktake.telemetry import AzureMonitorConfig, OtlpConfig, Telemetry, TelemetryConfig, setup_telemetry
 from stocktake.telemetry import instruments as i
 from stocktake.telemetry.__main__ import BEGIN, END
 from stocktake.telemetry.reference import page, prometheus_name, samples
-
 from tests.unit.figures import NOW, make_kind, make_scan, make_workspace, tell_everything
 
 REPO = Path(__file__).resolve().parents[2]
@@ -253,8 +253,7 @@ def test_scrapes_at_once_each_get_everything_once(telemetry: Telemetry) -> None:
     answers: list[bool] = []
 
     def ask() -> None:
-        for _ in range(20):
-            answers.append(scrape(telemetry) == whole)
+        answers.extend(scrape(telemetry) == whole for _ in range(20))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:

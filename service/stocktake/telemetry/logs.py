@@ -35,6 +35,9 @@ _CHATTY = (
     "uvicorn",
 )
 
+#: Line breaks that JSON leaves as they are, and that some readers of lines break at.
+_LINE_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+
 _DEPTH = 6  # nested data deeper than this is told as text
 _LONGEST = 8192  # characters of one string; a log line is no place for a payload
 
@@ -71,7 +74,8 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self._exception(TracebackException.from_exception(record.exc_info[1]))
         if record.stack_info:
             line["stack"] = self._text(record.stack_info)
-        return json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+        told = json.dumps(line, ensure_ascii=False, allow_nan=False)
+        return told.translate(_LINE_BREAKS)
 
     def _exception(self, error: TracebackException) -> dict[str, Any]:
         told: dict[str, Any] = {
@@ -103,12 +107,11 @@ class JsonFormatter(logging.Formatter):
                 return self._text(_str(value))
 
     def _keyed(self, key: Any, value: Any, depth: int) -> Any:
-        """A string beside its key: what says `password = x` in a mapping must not leave because it is no sentence."""
+        """A string beside its key: where the key is what makes it a secret, nothing of it leaves."""
         if not isinstance(value, str):
             return self._value(value, depth + 1)
-        prefix = f"{key}="
-        told = self._text(prefix + value)
-        return told.removeprefix(prefix)
+        alone = self._redact(value)
+        return _cut(alone) if self._redact(f"{key}={value}") == f"{key}={alone}" else "[redacted]"
 
     def _text(self, text: str) -> str:
         return _cut(self._redact(text))

@@ -116,14 +116,14 @@ def serve(app: ASGIApp, host: str, port: int, stop: threading.Event) -> WebServe
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"web.port: {port} is not a port. Use 0 to 65535.")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
         return socket.create_server((host if family == socket.AF_INET6 else address[0], port), family=family)
     except socket.gaierror as exc:
         raise ConfigError(f"web.host: '{host}' cannot be resolved ({exc.strerror}). Use 127.0.0.1 or 0.0.0.0.") from exc
-    except OverflowError as exc:
-        raise ConfigError(f"web.port: {port} is not a port. Use 0 to 65535.") from exc
     except OSError as exc:
         raise ConfigError(_why(exc, host, port)) from exc
 
