@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -93,6 +93,8 @@ class Traffic:
     retries: int = 0
     seconds: float = 0.0  # time spent waiting for answers
     by_status: dict[str, int] = field(default_factory=dict)
+    #: Told of every request: status (None: no answer), seconds, bytes read, whether it was a retry. Any thread.
+    observer: Callable[[int | None, float, int, bool], None] | None = None
 
 
 class Source(Protocol):

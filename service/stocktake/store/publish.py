@@ -96,7 +96,8 @@ def publish(connection: Connection, claim: Claim, staged: Iterable[Staged]) -> C
     given = {"wid": claim.workspace_id, "epoch": claim.epoch, "scan": claim.scan_id, "margin": _CLOCK_MARGIN}
     raw.execute("ANALYZE stage")
     raw.execute(_JUDGE_KNOWN, given)
-    raw.execute(_JUDGE_NEW, given)
+    for partitioned in (False, True):  # experiments before what lies in them
+        raw.execute(_JUDGE_NEW, given | {"partitioned": partitioned})
     raw.execute(_RENEW_HEADS, given)
     raw.execute(_RENEW_ASIDE)
     raw.execute("DELETE FROM stage WHERE what IN ('stale', 'same', 'renewed')")
@@ -155,10 +156,12 @@ UPDATE stage s SET
     not_before = coalesce(d.last_complete_at, d.last_listed_at, d.parent_not_before)
 FROM (
     SELECT p.kind, p.partition, c.first_complete_at, c.first_listed_at, c.last_complete_at, c.last_listed_at,
-           e.asset_id IS NOT NULL AS parent_created,
-           (SELECT h.not_before FROM change h WHERE h.asset_id = e.asset_id AND h.type = 'created'
-            ORDER BY h.at DESC LIMIT 1) AS parent_not_before
-    FROM (SELECT DISTINCT kind, partition FROM stage WHERE asset_id IS NULL) p
+           e.asset_id IS NOT NULL OR x.key IS NOT NULL AS parent_created,
+           coalesce(x.not_before, (SELECT h.not_before FROM change h WHERE h.asset_id = e.asset_id
+            AND h.type = 'created' ORDER BY h.at DESC LIMIT 1)) AS parent_not_before
+    FROM (SELECT DISTINCT kind, partition FROM stage
+          WHERE asset_id IS NULL AND (partition <> '') = %(partitioned)s) p
+    LEFT JOIN stage x ON x.kind = 'experiment' AND x.key = p.partition AND x.what = 'created' AND p.partition <> ''
     LEFT JOIN scope c ON c.workspace_id = %(wid)s AND c.kind = p.kind AND c.partition = p.partition
     LEFT JOIN asset e ON e.workspace_id = %(wid)s AND e.kind = 'experiment' AND e.key = p.partition
         AND NOT e.baseline AND p.partition <> ''
@@ -177,64 +180,6 @@ _RENEW_ASIDE = """
 UPDATE version v SET aside = s.aside
 FROM stage s WHERE s.what IN ('same', 'renewed') AND s.aside IS NOT NULL
     AND v.asset_id = s.asset_id AND v.valid_from = s.previous AND v.aside IS DISTINCT FROM s.aside
-"""
-
-_INSERT_ASSETS, given)
-    raw.execute("UPDATE stage s SET asset_id = a.asset_id FROM asset a WHERE s.asset_id IS NULL"
-                " AND a.workspace_id = %(wid)s AND a.kind = s.kind AND a.key = s.key", given)  # fmt: skip
-    raw.execute("INSERT INTO seen SELECT asset_id FROM stage")
-    raw.execute(_CREATIONS, given)
-    for found in _write_differences(connection, claim):
-        counts[found] += 1
-    raw.execute("UPDATE version v SET valid_to = s.observed_at FROM stage s WHERE v.asset_id = s.asset_id"
-                " AND v.valid_from = s.previous AND v.valid_to IS NULL")  # fmt: skip
-    raw.execute(
-        f"INSERT INTO version (asset_id, valid_from, workspace_id, kind, scan_id, {_VERSION_COLUMNS})"
-        f" SELECT asset_id, observed_at, %(wid)s, kind, %(scan)s, {_VERSION_COLUMNS} FROM stage",
-        given,
-    )
-    raw.execute(_ADVANCE_HEADS, given)
-    raw.execute("DELETE FROM withheld w USING stage s WHERE w.asset_id = s.asset_id")
-    _tell_stories(raw, claim, first)
-    raw.execute("TRUNCATE stage")
-    return counts
-
-
-# Known assets: older news than what is published is refused, equal documents change nothing. The look before the
-# change is the last complete listing of the partition, or the published observation, whichever is later.
-_JUDGE_KNOWN = """
-UPDATE stage s SET
-    asset_id = a.asset_id,
-    previous = CASE WHEN a.gone_at IS NULL THEN a.observed_at END,
-    not_before = greatest(a.observed_at, a.gone_at, c.last_complete_at),
-    what = CASE
-        WHEN a.observed_at >= s.observed_at OR a.gone_at >= s.observed_at THEN 'stale'
-        WHEN a.gone_at IS NOT NULL THEN 'restored'
-        WHEN a.digest = s.digest THEN CASE WHEN a.epoch = %(epoch)s THEN 'same' ELSE 'renewed' END
-        WHEN a.epoch <> %(epoch)s THEN 'rebased'
-        ELSE 'changed' END
-FROM asset a
-LEFT JOIN scope c ON c.workspace_id = a.workspace_id AND c.kind = a.kind AND c.partition = a.partition
-WHERE a.workspace_id = %(wid)s AND a.kind = s.kind AND a.key = s.key
-"""
-
-# New assets: created, if their scope had been listed completely before, or their experiment was itself seen to be
-# created; through a permission filter only if the source says that it is younger than the last look; else baseline.
-_JUDGE_NEW = """
-UPDATE stage s SET (what, not_before) = (
-    SELECT CASE
-        WHEN c.first_complete_at IS NOT NULL OR e.asset_id IS NOT NULL THEN 'created'
-        WHEN c.first_listed_at IS NOT NULL AND s.created_at > c.last_listed_at - %(margin)s::interval THEN 'created'
-        ELSE 'baseline' END,
-        coalesce(c.last_complete_at, c.last_listed_at, (
-            SELECT h.not_before FROM change h WHERE h.asset_id = e.asset_id AND h.type = 'created'
-            ORDER BY h.at DESC LIMIT 1))
-    FROM (SELECT 1) one
-    LEFT JOIN scope c ON c.workspace_id = %(wid)s AND c.kind = s.kind AND c.partition = s.partition
-    LEFT JOIN asset e ON e.workspace_id = %(wid)s AND e.kind = 'experiment' AND e.key = s.partition
-        AND NOT e.baseline AND s.partition <> ''
-)
-WHERE s.asset_id IS NULL
 """
 
 _INSERT_ASSETS = """

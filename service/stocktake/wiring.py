@@ -1,0 +1,318 @@
+"""From settings to a working application: the only place where the rooms are put together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from stocktake import pipeline
+from stocktake.core.assets import Mode, ScanState
+from stocktake.core.errors import ConfigError
+from stocktake.core.guard import Guard
+from stocktake.core.redact import Redactor
+from stocktake.settings import Settings, WorkspaceSettings, installation_key
+from stocktake.settings.timing import period
+from stocktake.sources import SOURCES
+from stocktake.sources.http import HttpConfig
+from stocktake.sources.mlflow_rest import MlflowRestConfig
+from stocktake.sources.protocol import Source
+from stocktake.store import figures, installation, ledger, migrate
+from stocktake.store.embedded import embedded_postgres
+from stocktake.store.engine import make_engine
+from stocktake.telemetry.exporters import AzureMonitorConfig, OtlpConfig
+from stocktake.telemetry.figures import RequestFigures, ScanFigures
+from stocktake.telemetry.providers import Telemetry, TelemetryConfig, setup_telemetry
+
+log = logging.getLogger(__name__)
+
+_ARM_SCOPE = "https://management.azure.com/.default"
+_POSTGRES_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """Everything a command or the worker needs, ready to use."""
+
+    settings: Settings
+    engine: Engine
+    redactor: Redactor
+    key: bytes
+    telemetry: Telemetry
+    environ: Mapping[str, str]
+
+    def workspace(self, name: str) -> WorkspaceSettings:
+        """Return the settings of a workspace. Raises KeyError."""
+        return next(w for w in self.settings.workspaces if w.name == name)
+
+    def source(self, name: str, now: Callable[[], datetime] | None = None) -> Source:
+        """Make a source of a workspace; the caller closes it."""
+        workspace = self.workspace(name)
+        return make_source(workspace, self.settings, self.environ, now or (lambda: datetime.now(UTC)))
+
+    def scan(
+        self,
+        name: str,
+        mode: Mode,
+        *,
+        progress: Callable[[pipeline.Progress], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> pipeline.ScanReport:
+        """Take stock of a workspace once and tell telemetry. Raises what pipeline.scan raises."""
+        workspace = self.workspace(name)
+        self.telemetry.watching(name)
+        report = pipeline.scan(
+            self.engine,
+            lambda now: self._watched(name, now),
+            workspace=name,
+            source_name=source_name(workspace),
+            uri=address(workspace),
+            mode=mode,
+            redactor=self.redactor,
+            key=self.key,
+            guard=Guard(share=self.settings.guard.share, assets=self.settings.guard.assets),
+            progress=progress,
+            stop=stop,
+        )
+        self._tell(report)
+        return report
+
+    def age_limits(self, name: str) -> dict[Mode, float]:
+        """Return how old a complete look may become, in seconds, by mode: the published staleness bound."""
+        schedule = self.workspace(name).schedule or self.settings.schedule
+        return {
+            Mode.HOT: period(schedule.hot).total_seconds() * (1 + schedule.splay),
+            Mode.SWEEP: period(schedule.sweep).total_seconds() * (1 + schedule.splay),
+        }
+
+    def refresh_figures(self, name: str) -> None:
+        """Read the state of a workspace for telemetry."""
+        with self.engine.connect() as connection:
+            found = figures.workspace_figures(connection, name, age_limits=self.age_limits(name))
+            size = figures.database_size(connection)
+        if found is not None:
+            self.telemetry.inventory(found)
+        self.telemetry.database(size)
+
+    def _watched(self, name: str, now: Callable[[], datetime]) -> Source:
+        source = self.source(name, now)
+
+        def answered(status: int | None, seconds: float, size: int, retried: bool) -> None:
+            self.telemetry.request(
+                RequestFigures(
+                    workspace=name,
+                    status=status,
+                    seconds=seconds,
+                    bytes_read=size,
+                    throttled=status in (429, 503),
+                    retried=retried,
+                )
+            )
+
+        source.traffic.observer = answered
+        return source
+
+    def _tell(self, report: pipeline.ScanReport) -> None:
+        with self.engine.connect() as connection:
+            changed = figures.scan_changes(connection, report.scan_id) if _has_changes(report) else {}
+        self.telemetry.scan_finished(
+            ScanFigures(
+                workspace=report.workspace,
+                mode=report.mode,
+                state=report.state,
+                seconds=(report.finished_at - report.began_at).total_seconds(),
+                changes=changed,
+                redactions=report.redactions,
+            )
+        )
+        self.refresh_figures(report.workspace)
+        level = logging.INFO if report.state == ScanState.COMPLETE else logging.WARNING
+        log.log(
+            level,
+            "scan finished",
+            extra={
+                "action": "scan_finished",
+                "workspace": report.workspace,
+                "mode": str(report.mode),
+                "state": str(report.state),
+                "scan": report.scan_id,
+                "seconds": round((report.finished_at - report.began_at).total_seconds(), 3),
+                **{name: number for name, number in report.counts.items() if number},
+                **({"error": report.error, "next_step": report.next_step} if report.error else {}),
+            },
+        )
+
+
+def _has_changes(report: pipeline.ScanReport) -> bool:
+    return any(report.counts.get(name) for name in ("created", "updated", "deleted", "restored", "purged"))
+
+
+@contextmanager
+def open_database(settings: Settings, environ: Mapping[str, str] | None = None) -> Iterator[Engine]:
+    """Open the database, starting the embedded one if nobody has. Raises ConfigError when it cannot be had."""
+    environ = os.environ if environ is None else environ
+    with ExitStack() as stack:
+        if settings.database == "embedded":
+            url = stack.enter_context(embedded_postgres(settings.data_dir / "postgres"))
+            engine = make_engine(url)
+        else:
+            engine = make_engine(settings.database_url(environ), password=_password(settings, environ))
+        stack.callback(engine.dispose)
+        try:
+            engine.connect().close()
+        except DBAPIError as exc:
+            reason = str(exc.orig).strip().splitlines()[0] if exc.orig else "no reason given"
+            raise DatabaseUnavailable(
+                f"The database cannot be reached: {reason}. Check `database` in the configuration, that the server"
+                " runs and lets this host in, and the password (STOCKTAKE_DATABASE_PASSWORD or PGPASSWORD)."
+            ) from exc
+        yield engine
+
+
+class DatabaseUnavailable(ConfigError):
+    """The database does not answer, or does not let us in."""
+
+
+@contextmanager
+def open_app(
+    settings: Settings, *, migrate_database: bool = True, environ: Mapping[str, str] | None = None
+) -> Iterator[App]:
+    """Put everything together for as long as the block runs."""
+    environ = dict(os.environ if environ is None else environ)
+    with open_database(settings, environ) as engine:
+        if migrate_database:
+            migrate.upgrade(engine)
+        key = installation_key(settings.data_dir, environ)
+        installation.check_key(engine, key)
+        redaction = settings.redaction
+        redactor = Redactor(key, keys=redaction.keys, values=redaction.values, allow=redaction.allow)
+        telemetry = setup_telemetry(telemetry_config(settings, environ))
+        try:
+            yield App(
+                settings=settings, engine=engine, redactor=redactor, key=key, telemetry=telemetry, environ=environ
+            )
+        finally:
+            telemetry.shutdown()
+
+
+def source_name(workspace: WorkspaceSettings) -> str:
+    """Return the name of the source that a workspace's settings ask for."""
+    return "mlflow_database" if workspace.mlflow.database else "mlflow_rest"
+
+
+def address(workspace: WorkspaceSettings) -> str:
+    """Return what is watched, as one string without a secret; an MLflow workspace is part of it."""
+    base = (workspace.mlflow.uri or workspace.mlflow.database or "").rstrip("/")
+    return f"{base}#{workspace.mlflow.workspace}" if workspace.mlflow.workspace else base
+
+
+def make_source(
+    workspace: WorkspaceSettings, settings: Settings, environ: Mapping[str, str], now: Callable[[], datetime]
+) -> Source:
+    """Make the source of a workspace. Raises ConfigError when a secret it names is not in the environment."""
+    name = source_name(workspace)
+    if name not in SOURCES:
+        raise ConfigError(
+            f"workspaces[{workspace.name}].mlflow.database: this version of stocktake reads MLflow over HTTP only."
+            " Name the server's address under `uri`."
+        )
+    mlflow = workspace.mlflow
+    http = HttpConfig(
+        base_url=mlflow.uri or "",
+        username=mlflow.username,
+        password=_secret(environ, mlflow.password_env, workspace.name) if mlflow.username else None,
+        token=_token(workspace, environ),
+        ca_file=str(mlflow.ca_file) if mlflow.ca_file else None,
+        insecure_tls=mlflow.insecure_tls,
+        read_timeout=mlflow.timeout.total_seconds(),
+    )
+    return SOURCES[name](
+        MlflowRestConfig(
+            http=http,
+            workspace=mlflow.workspace,
+            visibility=mlflow.visibility,
+            page_size=mlflow.page_size,
+            run_overlap=mlflow.run_overlap,
+            owner_tags=settings.owner_tags,
+        ),
+        now,
+    )
+
+
+def _secret(environ: Mapping[str, str], name: str | None, workspace: str) -> str | None:
+    if name is None:
+        return None
+    if not environ.get(name):
+        raise ConfigError(
+            f"Workspace {workspace!r} takes a secret from the environment variable {name}, which is not set. Set it"
+            " where stocktake runs, or change the configuration."
+        )
+    return environ[name]
+
+
+def _token(workspace: WorkspaceSettings, environ: Mapping[str, str]) -> str | Callable[[], str] | None:
+    if workspace.mlflow.auth == "bearer":
+        return _secret(environ, workspace.mlflow.token_env, workspace.name)
+    if workspace.mlflow.auth == "azure":
+        return _azure_token(_ARM_SCOPE)
+    return None
+
+
+def _azure_token(scope: str) -> Callable[[], str]:
+    from azure.identity import DefaultAzureCredential
+
+    credential = DefaultAzureCredential()
+    return lambda: credential.get_token(scope).token
+
+
+def _password(settings: Settings, environ: Mapping[str, str]) -> Callable[[], str] | None:
+    if settings.database_auth == "entra":
+        return _azure_token(_POSTGRES_SCOPE)
+    password = environ.get("STOCKTAKE_DATABASE_PASSWORD") or environ.get("PGPASSWORD")
+    return (lambda: password) if password else None
+
+
+def telemetry_config(settings: Settings, environ: Mapping[str, str]) -> TelemetryConfig:
+    """Translate the settings of telemetry; secrets come from the environment variables they name."""
+    wanted = settings.telemetry
+    otlp = azure = None
+    if wanted.otlp is not None:
+        headers = {}
+        for pair in (environ.get(wanted.otlp.headers_env or "", "")).split(","):
+            name, mark, value = pair.partition("=")
+            if mark:
+                headers[name.strip()] = value.strip()
+        otlp = OtlpConfig(endpoint=str(wanted.otlp.endpoint), headers=headers)
+    if wanted.azure_monitor is not None:
+        variable = wanted.azure_monitor.connection_string_env
+        connection_string = environ.get(variable)
+        if not connection_string:
+            raise ConfigError(
+                f"telemetry.azure_monitor takes its connection string from the environment variable {variable},"
+                " which is not set. Set it to the connection string of the Application Insights resource."
+            )
+        credential = None
+        if wanted.azure_monitor.credential == "entra":
+            from azure.identity import DefaultAzureCredential
+
+            credential = DefaultAzureCredential()
+        azure = AzureMonitorConfig(
+            connection_string=connection_string,
+            credential=credential,
+            storage_directory=str(settings.data_dir / "azure-monitor"),
+            live_metrics=wanted.azure_monitor.live_metrics,
+        )
+    return TelemetryConfig(interval=wanted.interval.total_seconds(), otlp=otlp, azure_monitor=azure)
+
+
+def beat(app: App, holder: str) -> None:
+    """Say, in memory and in the database, that this worker's loop has turned."""
+    app.telemetry.beat()
+    with app.engine.begin() as connection:
+        ledger.beat(connection, holder)

@@ -1,0 +1,237 @@
+"""The worker: APScheduler ticks, one job per workspace and mode, and the endpoint beside it. It survives every scan."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+from sqlalchemy import text
+
+from stocktake import __version__, wiring
+from stocktake.core.assets import Mode
+from stocktake.core.errors import ConfigError, Fenced
+from stocktake.pipeline import Stopped
+from stocktake.settings.timing import Cron, Timing, period
+from stocktake.store import ledger, migrate, retention
+from stocktake.store.claims import Busy
+from stocktake.web import Check, WebServer, create_app, serve
+from stocktake.wiring import App
+
+log = logging.getLogger(__name__)
+
+_BEAT_SECONDS = 15
+#: After SIGTERM a scan may finish its page and publish; then the process goes, and the next one goes on from there.
+_DEADLINE = 25.0
+
+
+def run_worker(app: App, *, stop: threading.Event, web: bool = True, first_now: bool = True) -> None:
+    """Watch until `stop` is set, then finish or abandon within a deadline.
+
+    A scan that fails is a row in the ledger and a line in the log; it never stops the worker or another workspace.
+    """
+    scheduler = BackgroundScheduler(
+        timezone=UTC,
+        executors={
+            # A scan waits on its server most of the time; the limit on work is the semaphore, not the threads:
+            # a workspace that hangs never takes the place of one that does not.
+            "default": ThreadPoolExecutor(max(4, 2 * len(app.settings.workspaces) + 2)),
+        },
+        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+    )
+    duty = _Duty(app, stop)
+    with ExitStack() as stack:
+        if web:
+            server = stack.enter_context(_endpoint(app, stop))
+            log.info("endpoint ready", extra={"action": "endpoint_ready", "url": server.url})
+        now = datetime.now(UTC)
+        for workspace in app.settings.workspaces:
+            duty.refresh(workspace.name)
+            schedule = workspace.schedule or app.settings.schedule
+            for mode, timing in ((Mode.HOT, schedule.hot), (Mode.SWEEP, schedule.sweep)):
+                due = duty.due(workspace.name, mode, timing, now, schedule.splay) if first_now else None
+                scheduler.add_job(
+                    duty.scan,
+                    _trigger(timing, schedule.splay),
+                    args=(workspace.name, mode),
+                    id=f"{workspace.name}/{mode}",
+                    **({"next_run_time": due} if due is not None else {}),
+                )
+        scheduler.add_job(duty.beat, IntervalTrigger(seconds=_BEAT_SECONDS), id="heartbeat", next_run_time=now)
+        if app.settings.retention.history is not None:
+            scheduler.add_job(duty.prune, IntervalTrigger(hours=24, jitter=3600), id="retention")
+        scheduler.start()
+        log.info(
+            "worker started",
+            extra={"action": "worker_started", "workspaces": len(app.settings.workspaces), "version": __version__},
+        )
+        try:
+            while not stop.wait(1.0):
+                pass
+        finally:
+            scheduler.shutdown(wait=False)
+            stop.set()
+            if not duty.wait(_DEADLINE):
+                log.warning(
+                    "scans abandoned at shutdown",
+                    extra={"action": "scans_abandoned", "next_step": "the next worker marks them and goes on"},
+                )
+            log.info("worker stopped", extra={"action": "worker_stopped"})
+
+
+class _Duty:
+    """The jobs of the scheduler. None of them raises."""
+
+    def __init__(self, app: App, stop: threading.Event) -> None:
+        self._app = app
+        self._stop = stop
+        self._slots = threading.BoundedSemaphore(app.settings.concurrency.workspaces)
+        self._running = 0
+        self._idle = threading.Condition()
+        self._holder = f"{socket.gethostname()}:{os.getpid()}"
+
+    def scan(self, workspace: str, mode: Mode) -> None:
+        """One tick: take stock of one workspace, whatever happens."""
+        with self._idle:
+            self._running += 1
+        try:
+            if not self._acquire():
+                return
+            try:
+                self._app.scan(workspace, mode, stop=self._stop.is_set)
+            finally:
+                self._slots.release()
+        except Busy as exc:
+            log.info("scan skipped", extra={"action": "scan_skipped", "workspace": workspace, "why": str(exc)})
+        except (Stopped, Fenced) as exc:
+            log.info("scan given up", extra={"action": "scan_given_up", "workspace": workspace, "why": str(exc)})
+        except ConfigError as exc:
+            log.error(
+                "scan refused", extra={"action": "scan_refused", "workspace": workspace, "error": str(exc)}
+            )
+        except Exception as exc:
+            log.exception(
+                "scan broke", extra={"action": "scan_broke", "workspace": workspace, "error": type(exc).__name__}
+            )
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
+
+    def _acquire(self) -> bool:
+        while not self._stop.is_set():
+            if self._slots.acquire(timeout=0.5):
+                return True
+        return False
+
+    def due(self, workspace: str, mode: Mode, timing: Timing, now: datetime, splay: float) -> datetime:
+        """Say when a pass is first due: at once if it is overdue (spread a little), else when its period is over."""
+        with self._app.engine.connect() as connection:
+            last: datetime | None = connection.execute(
+                text(
+                    "SELECT max(s.last_began_at) FROM scan s JOIN workspace w USING (workspace_id)"
+                    " WHERE w.name = :name AND s.state IN ('complete', 'partial')"
+                    " AND (s.mode = :mode OR s.mode = 'sweep')"
+                ),
+                {"name": workspace, "mode": mode},
+            ).scalar()
+        every = period(timing)
+        soon = now + timedelta(seconds=random.uniform(0, min(30.0, every.total_seconds() * splay)))  # noqa: S311
+        if last is None:
+            # The first pass is a sweep; the hot ones begin a period later.
+            return soon if mode == Mode.SWEEP else now + every
+        if isinstance(timing, Cron) and now - last < every:
+            return timing.trigger().get_next_fire_time(None, now) or soon
+        return max(soon, last + every)
+
+    def refresh(self, workspace: str) -> None:
+        """Tell telemetry what the database knows, before the first scan."""
+        try:
+            self._app.telemetry.watching(workspace)
+            self._app.refresh_figures(workspace)
+        except Exception:
+            log.exception("figures could not be read", extra={"action": "figures_failed", "workspace": workspace})
+
+    def beat(self) -> None:
+        """Say that this worker lives."""
+        try:
+            wiring.beat(self._app, self._holder)
+        except Exception:
+            log.exception("heartbeat failed", extra={"action": "heartbeat_failed"})
+
+    def prune(self) -> None:
+        """Drop closed history by policy."""
+        keep = self._app.settings.retention.history
+        if keep is None:
+            return
+        try:
+            dropped = retention.prune(self._app.engine, keep=keep)
+            log.info("history pruned", extra={"action": "history_pruned", **dropped})
+        except Exception:
+            log.exception("pruning failed", extra={"action": "prune_failed"})
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until no scan runs; False when some still does."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._running == 0, timeout=seconds)
+
+
+def _trigger(timing: Timing, splay: float) -> BaseTrigger:
+    jitter = max(1, int(period(timing).total_seconds() * splay)) if splay else None
+    if isinstance(timing, Cron):
+        return timing.trigger(jitter=jitter)
+    return IntervalTrigger(seconds=int(timing.total_seconds()), jitter=jitter)
+
+
+def _endpoint(app: App, stop: threading.Event) -> WebServer:
+    web = app.settings.web
+    return serve(create_app(_Health(app), app.telemetry.prometheus), web.host, web.port, stop)
+
+
+class _Health:
+    """What the endpoint wants to know."""
+
+    heartbeat_limit = 4.0 * _BEAT_SECONDS
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    @property
+    def version(self) -> str:
+        return __version__
+
+    def heartbeat_age(self) -> float | None:
+        return self._app.telemetry.heartbeat_age()
+
+    def ready(self) -> Sequence[Check]:
+        try:
+            with self._app.engine.connect() as connection:
+                current = migrate.current(connection)
+                workspaces = ledger.status(connection)
+        except Exception as exc:
+            return [Check(name="database", ok=False, detail=f"does not answer ({type(exc).__name__}); is it running?")]
+        wanted = migrate.newest()
+        blind = [w.name for w in workspaces if w.state == "unobservable"]
+        return [
+            Check(name="database", ok=True),
+            Check(
+                name="migrations",
+                ok=current == wanted,
+                detail="" if current == wanted else f"at {current}, needs {wanted}: run `stocktake db upgrade`",
+            ),
+            Check(
+                name="workspaces",
+                ok=not blind,
+                required=False,
+                detail=f"unobservable: {', '.join(blind)}; see `stocktake status`" if blind else "",
+            ),
+        ]
