@@ -1,0 +1,43 @@
+"""Servers that tests read and do not change: started once in a process, at the first use, and ended with it."""
+
+from __future__ import annotations
+
+import atexit
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tests.servers.content import Content, fill
+from tests.servers.mlflow_server import MlflowServer, mlflow_server
+
+_running = ExitStack()
+atexit.register(_running.close)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A server, and what is on it."""
+
+    server: MlflowServer
+    content: Content
+
+
+@cache
+def filled_server() -> Filled:
+    """An MLflow 3 server with a little of everything. Read it; a test that writes starts one of its own."""
+    server = _start("mlflow")
+    return Filled(server, fill(server.uri))
+
+
+@cache
+def server_with_users() -> Filled:
+    """The same with MLflow's basic-auth app: `mlflow_server.ADMIN` sees everything."""
+    server = _start("mlflow-users", users=True)
+    return Filled(server, fill(server.uri, users=True))
+
+
+def _start(name: str, *, users: bool = False) -> MlflowServer:
+    folder = Path(_running.enter_context(tempfile.TemporaryDirectory(prefix=f"stocktake-{name}-")))
+    return _running.enter_context(mlflow_server(folder, users=users))
