@@ -167,16 +167,16 @@ def test_coverage_is_the_share_of_complete_scopes(telemetry: Telemetry) -> None:
 def test_a_state_left_behind_goes_to_nought_and_does_not_vanish(telemetry: Telemetry) -> None:
     labels = {"workspace": "research", "kind": "run", "state": "partial"}
     telemetry.inventory(make_workspace(kinds=[make_kind(scopes={ScopeState.PARTIAL: 2})]))
-    assert figure(telemetry, "stocktake_scope_count", **labels) == 2
+    assert figure(telemetry, "stocktake_scopes", **labels) == 2
     telemetry.inventory(make_workspace(kinds=[make_kind(scopes={ScopeState.COMPLETE: 2})]))
-    assert figure(telemetry, "stocktake_scope_count", **labels) == 0
+    assert figure(telemetry, "stocktake_scopes", **labels) == 0
 
 
 def test_assets_that_were_never_looked_at_are_not_told_as_nought(telemetry: Telemetry) -> None:
     telemetry.inventory(make_workspace(kinds=[make_kind(assets={})]))
-    assert figure(telemetry, "stocktake_asset_count", workspace="research", kind="run", lifecycle="active") is None
+    assert figure(telemetry, "stocktake_assets", workspace="research", kind="run", lifecycle="active") is None
     telemetry.inventory(make_workspace(kinds=[make_kind(assets={Lifecycle.ACTIVE: 3})]))
-    assert figure(telemetry, "stocktake_asset_count", workspace="research", kind="run", lifecycle="deleted") == 0
+    assert figure(telemetry, "stocktake_assets", workspace="research", kind="run", lifecycle="deleted") == 0
 
 
 def test_gauges_stay_scrape_after_scrape_and_a_flush_doubles_nothing(telemetry: Telemetry) -> None:
@@ -202,7 +202,7 @@ def test_workspaces_past_the_limit_share_one_series(clock: Clock) -> None:
             telemetry.inventory(make_workspace(f"w{number}", observable=observable, kinds=kinds))
             telemetry.scan_finished(make_scan(f"w{number}"))
         other = {"workspace": "_OTHER", "kind": "run"}
-        assert figure(telemetry, "stocktake_asset_count", **other, lifecycle="active") == 30
+        assert figure(telemetry, "stocktake_assets", **other, lifecycle="active") == 30
         assert figure(telemetry, "stocktake_scan_age_seconds", **other) == 4 * 3600
         assert figure(telemetry, "stocktake_workspace_observable", workspace="_OTHER") == 0
         assert figure(telemetry, "stocktake_scans_total", workspace="_OTHER", mode="hot", state="complete") == 3

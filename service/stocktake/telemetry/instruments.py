@@ -92,7 +92,7 @@ SCAN_COVERAGE = Declaration(
     fold=Fold.MIN,
 )
 SCOPE_COUNT = Declaration(
-    name="stocktake.scope.count",
+    name="stocktake.scopes",
     instrument=Instrument.GAUGE,
     unit="{scope}",
     description="Scopes by how completely they were last listed.",
@@ -118,14 +118,14 @@ SCAN_AGE_LIMIT = Declaration(
     fold=Fold.MAX,
 )
 ASSET_COUNT = Declaration(
-    name="stocktake.asset.count",
+    name="stocktake.assets",
     instrument=Instrument.GAUGE,
     unit="{asset}",
     description="Assets known, by kind and lifecycle.",
     attributes=("workspace", "kind", "lifecycle"),
 )
 WITHHELD_REMOVALS = Declaration(
-    name="stocktake.withheld_removal.count",
+    name="stocktake.withheld_removals",
     instrument=Instrument.GAUGE,
     unit="{asset}",
     description="Assets that look removed, whose removal the guard withholds until it is confirmed or accepted.",
