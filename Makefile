@@ -1,0 +1,107 @@
+# `make` alone lists what there is. Everything is set up on demand, in .venv and nowhere else; stamps in .venv keep a
+# second call from installing again. Variables: ARGS (handed on), PYTHON (3.11 or later), VENV, JOBS, UPGRADE.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+ARGS ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
+MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p $(MODERN) >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+##@ Use
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+
+.PHONY: up
+up: $(VENV)/.runtime ## watch what is configured, or run the demonstration (ARGS="--config FILE", ARGS=--demo)
+	@exec $(BIN)/stocktake up $(ARGS)
+
+##@ Develop
+
+.PHONY: test
+test: $(VENV)/.dev test-tools ## every test (ARGS="tests/unit -k name" for some)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.dev ## formatting, lint, types and the direction of imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: $(VENV)/.dev ## format the code and repair what lint can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: wheel
+wheel: $(VENV)/.dev ## build the wheel into dist/
+	$(BIN)/python -m hatchling build -t wheel -d dist
+
+.PHONY: lock
+lock: $(VENV)/.lock ## resolve the dependencies again after a change (UPGRADE=1 takes the newest)
+	UV=$(BIN)/uv UPGRADE=$(UPGRADE) requirements/lock.sh
+
+.PHONY: clean
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/kql/node_modules
+	find service tests alembic -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- set-up ---------------------------------------------------------------------------------------------------------
+
+ROOT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo yes)
+APT := DEBIAN_FRONTEND=noninteractive apt-get
+
+$(VENV)/.made:
+	@if [ -z "$(PYTHON)" ]; then echo "stocktake needs Python 3.11 or later; name it: make PYTHON=/path/to/python3" >&2; exit 1; fi
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+		package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		if [ -n "$(ROOT)" ]; then $(APT) update -qq && $(APT) install -y -qq --no-install-recommends $$package; \
+		else echo "$(PYTHON) cannot make virtual environments. As root: apt-get install $$package" >&2; exit 1; fi; \
+	fi
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.made requirements/demo.txt requirements/build.txt pyproject.toml
+	@echo "installing stocktake and its demonstration into $(VENV) (once, a minute or two)"
+	@$(PIP) install --quiet --require-hashes -r requirements/demo.txt -r requirements/build.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made requirements/dev.txt pyproject.toml
+	@echo "installing what the checks and tests need into $(VENV) (once, a minute or two)"
+	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.runtime $@
+
+$(VENV)/.lock: $(VENV)/.made
+	@$(PIP) install --quiet 'uv>=0.9,<1'
+	@touch $@
+
+# What some tests need beside Python: command=Debian package. Without root those tests are left out, and say so.
+TOOLS := promtool=prometheus amtool=prometheus-alertmanager node=nodejs npm=npm
+MISSING = $(strip $(foreach t,$(TOOLS),$(shell command -v $(firstword $(subst =, ,$(t))) >/dev/null || echo $(lastword $(subst =, ,$(t))))))
+
+.PHONY: test-tools
+test-tools: $(VENV)/.tools
+	@if [ -n "$(MISSING)" ]; then echo "tests that need these Debian packages are left out (no root): $(MISSING)"; fi
+
+$(VENV)/.tools: $(VENV)/.made $(wildcard tests/kql/package-lock.json)
+	@if [ -n "$(MISSING)" ] && [ -n "$(ROOT)" ]; then \
+		echo "installing Debian packages that tests need: $(MISSING)"; \
+		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(MISSING) >/dev/null; \
+	fi
+	@if [ -f tests/kql/package-lock.json ] && command -v npm >/dev/null; then \
+		npm ci --prefix tests/kql --ignore-scripts --no-audit --no-fund --silent; fi
+	@touch $@

@@ -1,0 +1,114 @@
+"""A real Postgres for every test that asks: migrated once into a template, of which each test gets a clone of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+
+from stocktake.store import migrate
+from stocktake.store.embedded import embedded_postgres
+from stocktake.store.engine import make_engine
+
+_LOCK = 0x73746B7F  # "the template is being made", among the workers of a test run
+
+
+def _driver(url: str) -> URL:
+    return make_url(url).set(drivername="postgresql+psycopg")
+
+
+def _text(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
+
+
+def _admin(url: str) -> Engine:
+    return create_engine(_driver(url), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+
+
+@pytest.fixture(scope="session")
+def pg_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the administrator's URL of a server: the one of STOCKTAKE_TEST_DATABASE_URL, or an embedded one.
+
+    The workers of one test run share the embedded server: the first starts it, the last stops it.
+    """
+    named = os.environ.get("STOCKTAKE_TEST_DATABASE_URL")
+    if named:
+        yield _text(_driver(named))
+        return
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with embedded_postgres(folder / "postgres") as url:
+        engine = _admin(url)
+        with engine.connect() as connection:
+            # Nothing in a test survives a power cut; what is asked of durability is asked of killed processes.
+            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+                connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+        yield _text(_driver(url))
+
+
+def _template_name() -> str:
+    digest = hashlib.sha256()
+    for script in sorted(Path(migrate.scripts()).rglob("*.py")):
+        digest.update(script.name.encode() + b"\0" + script.read_bytes())
+    return f"stocktake_template_{digest.hexdigest()[:12]}"
+
+
+@pytest.fixture(scope="session")
+def pg_template(pg_server: str) -> str:
+    """Return the name of the migrated database, made by whichever worker comes first."""
+    name = _template_name()
+    with _admin(pg_server).connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        try:
+            # Only a database whose migrations ended is marked as a template: half of one is made anew.
+            if connection.scalar(text("SELECT datistemplate FROM pg_database WHERE datname = :name"), {"name": name}):
+                return name
+            connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+            connection.execute(text(f'CREATE DATABASE "{name}"'))
+            engine = make_engine(_driver(pg_server).set(database=name))
+            migrate.upgrade(engine)
+            engine.dispose()
+            connection.execute(text(f'ALTER DATABASE "{name}" IS_TEMPLATE true'))
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+    return name
+
+
+def _database(pg_server: str, template: str) -> Iterator[str]:
+    name = f"stocktake_test_{uuid.uuid4().hex[:16]}"
+    admin = _admin(pg_server)
+    with admin.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    try:
+        yield _text(_driver(pg_server).set(database=name))
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def database_url(pg_server: str, pg_template: str) -> Iterator[str]:
+    """Return the URL of a migrated, empty database that is this test's own."""
+    yield from _database(pg_server, pg_template)
+
+
+@pytest.fixture
+def empty_database_url(pg_server: str) -> Iterator[str]:
+    """Return the URL of a database that no migration has touched."""
+    yield from _database(pg_server, "template0")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """Return an engine, made as the service makes it, on a migrated database that is this test's own."""
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
