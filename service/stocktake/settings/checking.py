@@ -1,0 +1,114 @@
+"""What a valid configuration may still get wrong, seen from this machine: unset variables, files, odd schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from stocktake.settings.models import MlflowSettings, ScheduleSettings, Settings
+from stocktake.settings.timing import period
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that will not work (fatal), or that is probably not meant."""
+
+    path: str
+    what: str
+    next_step: str
+    fatal: bool
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}. {self.next_step}."
+
+
+def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
+    """Look at the configuration with the environment it will run in. Nothing is asked over the network."""
+    found = [*_database(settings, environ), *_schedule("schedule", settings.schedule, settings)]
+    places: dict[tuple[str, str | None], str] = {}
+    for number, workspace in enumerate(settings.workspaces):
+        path = f"workspaces[{number}]"
+        found += _mlflow(f"{path}.mlflow", workspace.mlflow, environ)
+        if workspace.schedule is not None:
+            found += _schedule(f"{path}.schedule", workspace.schedule, settings)
+        place = (workspace.mlflow.uri or workspace.mlflow.database or "", workspace.mlflow.workspace)
+        if place in places:
+            found.append(
+                Problem(
+                    path=f"{path}.mlflow",
+                    what=f"is the same place as {places[place]}",
+                    next_step="Remove one, or everything is scanned and counted twice",
+                    fatal=False,
+                )
+            )
+        places.setdefault(place, path)
+    return found + list(_telemetry(settings, environ))
+
+
+def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
+    if settings.database_auth == "entra" and settings.database == "embedded":
+        yield _odd("database_auth", "is `entra`, which the embedded database does not use", "Leave it out")
+    given = environ.get("STOCKTAKE_DATABASE_PASSWORD") or environ.get("PGPASSWORD") or environ.get("PGPASSFILE")
+    host = urlsplit(settings.database).hostname
+    if settings.database_auth == "password" and host and not given:
+        yield _odd(
+            "database",
+            "names a host, but neither STOCKTAKE_DATABASE_PASSWORD nor PGPASSWORD is set",
+            "Set one, unless the server lets this host in without a password or a .pgpass file has it",
+        )
+
+
+def _mlflow(path: str, mlflow: MlflowSettings, environ: Mapping[str, str]) -> Iterator[Problem]:
+    for key in ("password_env", "token_env"):
+        name = getattr(mlflow, key)
+        if name is not None and not environ.get(name):
+            yield _fatal(f"{path}.{key}", f"names the environment variable {name}, which is not set", f"Set {name}")
+    if mlflow.ca_file is not None and not mlflow.ca_file.is_file():
+        yield _fatal(f"{path}.ca_file", "names a file that is not there", "Check the path; it is the authorities' PEM")
+    if mlflow.insecure_tls:
+        yield _odd(f"{path}.insecure_tls", "trusts any certificate", "Name the authority under `ca_file` instead")
+    uri = mlflow.uri or ""
+    if uri.startswith("http://") and mlflow.auth != "none" and urlsplit(uri).hostname not in _LOOPBACK:
+        yield _odd(f"{path}.uri", "sends a secret without encryption", "Use https")
+
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def _schedule(path: str, schedule: ScheduleSettings, settings: Settings) -> Iterator[Problem]:
+    hot, sweep = period(schedule.hot), period(schedule.sweep)
+    if sweep < hot:
+        yield _odd(f"{path}.sweep", "comes more often than `hot`", "A sweep reads everything: make it the rarer one")
+    if hot < timedelta(seconds=30):
+        yield _odd(f"{path}.hot", "is shorter than 30 seconds", "The watched server pays for every pass")
+    history = settings.retention.history
+    if history is not None and history < 2 * sweep:
+        yield _fatal(
+            "retention.history", f"is shorter than two sweeps of {path}", "Keep more history, or sweep more often"
+        )
+
+
+def _telemetry(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
+    otlp, azure = settings.telemetry.otlp, settings.telemetry.azure_monitor
+    if otlp and otlp.headers_env and not environ.get(otlp.headers_env):
+        yield _fatal(
+            "telemetry.otlp.headers_env",
+            f"names the environment variable {otlp.headers_env}, which is not set",
+            f"Set {otlp.headers_env}",
+        )
+    if azure and not environ.get(azure.connection_string_env):
+        yield _fatal(
+            "telemetry.azure_monitor.connection_string_env",
+            f"names the environment variable {azure.connection_string_env}, which is not set",
+            f"Set {azure.connection_string_env} to the connection string of Application Insights",
+        )
+
+
+def _fatal(path: str, what: str, next_step: str) -> Problem:
+    return Problem(path=path, what=what, next_step=next_step, fatal=True)
+
+
+def _odd(path: str, what: str, next_step: str) -> Problem:
+    return Problem(path=path, what=what, next_step=next_step, fatal=False)

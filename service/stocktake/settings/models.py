@@ -1,0 +1,406 @@
+"""The configuration file as types: every key, its default and what it is for. Nothing here reads a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic.json_schema import GenerateJsonSchema
+
+from stocktake.settings.timing import Duration, Retention, When, format_duration
+
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+Variable = Annotated[str, Field(pattern=_VARIABLE, examples=["MLFLOW_TRACKING_TOKEN"])]
+
+
+def password_in_url(value: str) -> bool:
+    """Say whether an address carries a secret of its own (user:password@, or ?password=)."""
+    try:
+        parts = urlsplit(value)
+        if parts.password:
+            return True
+    except ValueError:
+        return bool(re.search(r"://[^/@\s]*:[^/@\s]+@", value))
+    return any(key.lower() in {"password", "sslpassword", "sig"} and text for key, text in parse_qsl(parts.query))
+
+
+def _address(value: str, schemes: tuple[str, ...], example: str) -> str:
+    if password_in_url(value):
+        raise ValueError(
+            "carries a password. Take it out of the address and give it in an environment variable"
+            " (the configuration names the variable, never the value)"
+        )
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as exc:
+        raise ValueError(f"is not an address ({exc}). Write for example {example}") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"must begin with {' or '.join(f'{s}://' for s in schemes)}. Write for example {example}")
+    return value
+
+
+def _http(value: str) -> str:
+    _address(value, ("http", "https"), "https://mlflow.example.org")
+    parts = urlsplit(value)
+    if not parts.hostname:
+        raise ValueError("names no host. Write for example https://mlflow.example.org")
+    if parts.username:
+        raise ValueError("carries a user name. Give it under `username`, and the password in an environment variable")
+    if parts.query or parts.fragment:
+        raise ValueError("carries a query or a fragment (? or #). Give the address of the server alone")
+    return value.rstrip("/")
+
+
+def _pattern(value: str) -> str:
+    try:
+        compiled = re.compile(value, re.IGNORECASE)
+    except re.error as exc:
+        raise ValueError(f"is not a regular expression ({exc}). Python's syntax is used") from None
+    if compiled.search(""):
+        raise ValueError("matches the empty text, so it would match everything. Make it say what it looks for")
+    return value
+
+
+Http = Annotated[str, AfterValidator(_http)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+class Model(BaseModel):
+    """What all parts share: unknown keys are refused, and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the JSON schema, its defaults written the way a person writes them."""
+        return super().model_json_schema(*args, **{"schema_generator": _Schema, **kwargs})
+
+
+class _Schema(GenerateJsonSchema):
+    def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, timedelta):
+            return format_duration(dft)
+        return dft.model_dump(mode="json") if isinstance(dft, BaseModel) else super().encode_default(dft)
+
+
+class ScheduleSettings(Model):
+    """How often a workspace is looked at. The two periods are the published bound on how stale an answer may be."""
+
+    hot: When = Field(
+        timedelta(minutes=10),
+        description="How often the small kinds (registry, aliases, experiments, server facts) are listed completely and"
+        " runs that are new or moving are read. A duration, or cron in five fields (UTC).",
+    )
+    sweep: When = Field(
+        timedelta(hours=24),
+        description="How often everything is read. Only a sweep sees late edits of finished runs, and runs that are"
+        " gone. A duration, or cron in five fields (UTC).",
+    )
+    splay: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="The largest random delay of a pass, as a share of its period, so that many workspaces are not all"
+        " asked at the same second.",
+    )
+
+
+class ConcurrencySettings(Model):
+    """How much is done at once."""
+
+    workspaces: int = Field(4, ge=1, le=64, description="How many workspaces are scanned at the same time.")
+    requests_per_server: int = Field(
+        2,
+        ge=1,
+        le=16,
+        description="How many requests one watched server is asked to answer at the same time: workspaces on one host"
+        " share it. A server's own Python is the limit, so more does not help much and slows its users.",
+    )
+
+
+class RetentionSettings(Model):
+    """What is dropped, and when. The current state, the registry and the ledger are never dropped."""
+
+    history: Retention = Field(
+        timedelta(days=400),
+        description="How long past states and changes of runs and traces are kept, or `forever`. Registered models,"
+        " their versions and aliases, and the runs behind them are kept whatever this says.",
+    )
+
+
+class RedactionSettings(Model):
+    """What counts as a secret, besides the patterns that are built in. Secrets are replaced before they are stored."""
+
+    keys: tuple[Pattern, ...] = Field(
+        (),
+        description="Regular expressions for names (of params, tags, keys in JSON) whose values are always replaced."
+        " Upper and lower case are equal; the expression is searched for anywhere in the name.",
+    )
+    values: tuple[Pattern, ...] = Field(
+        (), description="Regular expressions for secrets inside values. What an expression matches is replaced."
+    )
+    allow: tuple[str, ...] = Field(
+        (),
+        description="Names (with * and ?) whose values are never replaced, for a name that only looks like a secret's.",
+    )
+
+
+class GuardSettings(Model):
+    """When many assets vanish at once, their removal is withheld until two sweeps agree or an operator accepts it."""
+
+    share: float = Field(
+        0.2, gt=0, le=1, description="The share of a scope that must be missing before removals are withheld."
+    )
+    assets: int = Field(10, ge=0, description="Up to this many missing assets are never withheld.")
+
+
+class OtlpSettings(Model):
+    """Push metrics to an OpenTelemetry collector over HTTP."""
+
+    endpoint: Http = Field(description="Address of the collector, for example http://127.0.0.1:4318.")
+    headers_env: Variable | None = Field(
+        None, description="Name of the environment variable with the headers to send, as `name=value,name=value`."
+    )
+
+
+class AzureMonitorSettings(Model):
+    """Push metrics to Azure Monitor (Application Insights)."""
+
+    connection_string_env: Variable = Field(
+        "APPLICATIONINSIGHTS_CONNECTION_STRING",
+        description="Name of the environment variable with the connection string of Application Insights.",
+    )
+    credential: Literal["none", "entra"] = Field(
+        "none", description="`entra` signs in with the identity of the machine where key-based ingestion is disabled."
+    )
+    live_metrics: bool = Field(False, description="Whether the live metrics stream is on. It sends every few seconds.")
+
+
+class TelemetrySettings(Model):
+    """Where metrics go, besides the page for Prometheus."""
+
+    interval: Duration = Field(timedelta(seconds=300), description="How often metrics are pushed.")
+    prometheus: bool = Field(True, description="Whether /metrics answers Prometheus.")
+    otlp: OtlpSettings | None = Field(None, description="Push to an OpenTelemetry collector. Absent: no push.")
+    azure_monitor: AzureMonitorSettings | None = Field(None, description="Push to Azure Monitor. Absent: no push.")
+
+    @field_validator("interval")
+    @classmethod
+    def _not_too_often(cls, value: timedelta) -> timedelta:
+        if value < timedelta(seconds=10):
+            raise ValueError("is shorter than 10s. Metrics are prepared after each scan; 60s to 300s is plenty")
+        return value
+
+
+class WebSettings(Model):
+    """The HTTP endpoint: health, readiness, metrics."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 inside a container.")
+    port: int = Field(8321, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+
+class LogSettings(Model):
+    """What is logged, to standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level that is written.")
+    format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`auto` writes text to a terminal and JSON, one object a line, elsewhere."
+    )
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+
+class MlflowSettings(Model):
+    """One MLflow tracking server, by its address or by its backend database."""
+
+    uri: Http | None = Field(None, description="Address of the tracking server (http or https). Or `database`.")
+    database: str | None = Field(
+        None,
+        description="Backend database of the server, read without the server and read-only: sqlite:////path/mlflow.db"
+        " or postgresql://user@host/db. Much faster, and sees what the server does not show. Or `uri`.",
+    )
+    auth: Literal["none", "basic", "bearer", "azure"] = Field(
+        "none",
+        description="How to sign in. `basic` is taken when `username` is given, `bearer` when `token_env` is given;"
+        " `azure` asks Entra for a token of the machine's identity (Azure Machine Learning workspaces).",
+    )
+    username: str | None = Field(None, min_length=1, description="User name for basic authentication.")
+    password_env: Variable | None = Field(
+        None,
+        description="Name of the environment variable that holds the password: of `username`, or of the user in"
+        " `database`.",
+    )
+    token_env: Variable | None = Field(
+        None, description="Name of the environment variable that holds the bearer token."
+    )
+    ca_file: Path | None = Field(None, description="PEM file of the authorities to trust instead of the system's.")
+    insecure_tls: bool = Field(False, description="Trust any certificate. For a test only: anyone can listen.")
+    workspace: str | None = Field(
+        None, min_length=1, description="MLflow workspace inside the server (MLflow 3.10 and later, where enabled)."
+    )
+    visibility: Literal["auto", "complete", "filtered"] = Field(
+        "auto",
+        description="Whether our identity sees everything. `auto` asks the server; `filtered` says that lists are cut"
+        " by permission, so that absence proves nothing; `complete` says they are not.",
+    )
+    timeout: Duration = Field(timedelta(seconds=60), description="How long to wait for one answer.")
+    page_size: int = Field(1000, ge=1, le=50_000, description="How many runs one request asks for.")
+    run_overlap: Duration = Field(
+        timedelta(hours=1),
+        description="How far back a hot pass looks again: clocks of machines that log runs may differ so much.",
+    )
+
+    @field_validator("database")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        example = "sqlite:////data/mlflow.db or postgresql://user@host/mlflow"
+        if re.match(r"(mysql|mssql)\b", value):
+            raise ValueError("is a database that is not read directly. Give the address of its server under `uri`")
+        _address(re.sub(r"^(postgres(?:ql)?)(\+\w+)?:", "postgresql:", value), ("sqlite", "postgresql"), example)
+        if value.startswith("sqlite:") and not re.match(r"sqlite:///.", value):
+            raise ValueError(f"needs three slashes and a path (four for an absolute one). Write for example {example}")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _infer_auth(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("auth") is None and "auth" not in data:
+            kind = "basic" if data.get("username") else "bearer" if data.get("token_env") else None
+            return {**data, "auth": kind} if kind else data
+        return data
+
+    @model_validator(mode="after")
+    def _agree(self) -> MlflowSettings:
+        if (self.uri is None) == (self.database is None):
+            raise ValueError("needs exactly one of `uri` (a tracking server) and `database` (its backend database)")
+        if self.database is not None:
+            for name in ("username", "token_env", "ca_file", "workspace"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"has `{name}`, which belongs to `uri`. Leave it out with `database`")
+            if self.auth != "none" or self.insecure_tls:
+                raise ValueError("has `auth` or `insecure_tls`, which belong to `uri`. Leave them out with `database`")
+            return self
+        needs = {"basic": ("username", "password_env"), "bearer": ("token_env",)}.get(self.auth, ())
+        for name in needs:
+            if getattr(self, name) is None:
+                raise ValueError(f"signs in with `auth: {self.auth}`, which needs `{name}`. Add it")
+        for name in ("username", "password_env", "token_env"):
+            if getattr(self, name) is not None and name not in needs:
+                raise ValueError(f"has `{name}`, which `auth: {self.auth}` does not use. Leave one of the two out")
+        return self
+
+
+class WorkspaceSettings(Model):
+    """One place to watch."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=63,
+        description="Our name for it: small letters, digits and hyphens; unique. History hangs on it: do not rename.",
+        examples=["research"],
+    )
+    mlflow: MlflowSettings = Field(description="The MLflow tracking server to watch.")
+    schedule: ScheduleSettings | None = Field(
+        None, description="How often this workspace is looked at; what is not given is taken from the common schedule."
+    )
+    owner: str | None = Field(None, min_length=1, description="Who answers for assets that name no owner themselves.")
+    labels: dict[str, str] = Field({}, description="Labels of your own (cost centre, environment), shown with it.")
+
+    @field_validator("name")
+    @classmethod
+    def _like_dns(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", value):
+            raise ValueError("must be small letters, digits and hyphens, and begin and end with a letter or digit")
+        return value
+
+
+class Settings(Model):
+    """The whole configuration. A file may leave everything out but the workspaces."""
+
+    database: str = Field(
+        "embedded",
+        description="`embedded` runs a Postgres of our own in the data folder; or postgresql://user@host/db. The"
+        " password comes from STOCKTAKE_DATABASE_PASSWORD or PGPASSWORD, never from the file.",
+    )
+    database_auth: Literal["password", "entra"] = Field(
+        "password", description="`entra` signs in to Azure Database for PostgreSQL with the machine's identity."
+    )
+    workspaces: tuple[WorkspaceSettings, ...] = Field((), description="The places to watch.")
+    schedule: ScheduleSettings = Field(ScheduleSettings(), description="How often they are looked at.")
+    concurrency: ConcurrencySettings = Field(ConcurrencySettings(), description="How much is done at once.")
+    retention: RetentionSettings = Field(RetentionSettings(), description="What is dropped, and when.")
+    redaction: RedactionSettings = Field(RedactionSettings(), description="What counts as a secret.")
+    owner_tags: tuple[str, ...] = Field(
+        ("owner", "team", "contact"),
+        description="Tags that name an owner; the first that is there wins, then the workspace's `owner`.",
+    )
+    guard: GuardSettings = Field(GuardSettings(), description="When removals are withheld.")
+    telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")
+    web: WebSettings = Field(WebSettings(), description="The HTTP endpoint.")
+    log: LogSettings = Field(LogSettings(), description="What is logged.")
+
+    _data_dir: Path = PrivateAttr(default=Path())
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the embedded database and the installation key (not part of the file)."""
+        return self._data_dir
+
+    @property
+    def file(self) -> Path | None:
+        """The file that was read, if any."""
+        return self._file
+
+    def database_url(self, environ: Mapping[str, str]) -> str:
+        """Return the database's address for SQLAlchemy and psycopg 3, without a password. Not for `embedded`."""
+        del environ  # libpq reads PGHOST, PGUSER and the rest itself
+        return re.sub(r"^postgres(?:ql)?(?:\+psycopg)?:", "postgresql+psycopg:", self.database)
+
+    @field_validator("database")
+    @classmethod
+    def _postgres(cls, value: str) -> str:
+        if value == "embedded":
+            return value
+        example = "postgresql://user@host/db, or the word embedded"
+        known = re.sub(r"^postgres(?:ql)?(?:\+psycopg)?:", "postgresql:", value)
+        _address(known, ("postgresql",), example)
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit_schedule(cls, data: Any) -> Any:
+        """Fill what a workspace's schedule leaves out from the common one."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("workspaces"), list | tuple):
+            return data
+        common = data.get("schedule")
+        if not isinstance(common, Mapping):
+            return data
+        known = {key: common[key] for key in ScheduleSettings.model_fields if key in common}
+        filled = [
+            {**item, "schedule": {**known, **item["schedule"]}}
+            if isinstance(item, Mapping) and isinstance(item.get("schedule"), Mapping)
+            else item
+            for item in data["workspaces"]
+        ]
+        return {**data, "workspaces": filled}
+
+    @field_validator("workspaces")
+    @classmethod
+    def _unique(cls, value: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
+        names = [item.name for item in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"has the name {name!r} twice. Give each workspace a name of its own")
+        return value
