@@ -94,7 +94,7 @@ def parse_experiment(experiment: Mapping[str, Any], owner_tags: Sequence[str] = 
 def parse_run(run: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:
     """A run with its params, last metrics, tags, inputs and outputs."""
     info, data = as_object(run.get("info"), "run.info"), child(run, "data", "run")
-    key = required_text(info, "run_uuid" if not info.get("run_id") else "run_id", "run.info")
+    key = text(info.get("run_uuid")) or required_text(info, "run_id", "run.info")
     experiment = required_text(info, "experiment_id", "run.info")
     params, tags = pairs(data.get("params"), "run.data.params"), pairs(data.get("tags"), "run.data.tags")
     started = integer(info.get("start_time"), "run.info.start_time")
@@ -310,26 +310,9 @@ def parse_trace(trace: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Ass
 
 
 _TRACE_FIELDS = frozenset(
-    [
-        "trace_id",
-        "request_id",
-        "trace_location",
-        "experiment_id",
-        "tags",
-        "trace_metadata",
-        "request_metadata",
-        "request_time",
-        "timestamp_ms",
-        "execution_duration",
-        "execution_time_ms",
-        "state",
-        "status",
-        "request",
-        "response",
-        "request_preview",
-        "response_preview",
-        "assessments",
-    ]
+    {"trace_id", "request_id", "trace_location", "experiment_id", "tags", "trace_metadata", "request_metadata"}
+    | {"request_time", "timestamp_ms", "execution_duration", "execution_time_ms", "state", "status"}
+    | {"request", "response", "request_preview", "response_preview", "assessments"}
 )
 
 

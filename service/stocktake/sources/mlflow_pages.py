@@ -40,44 +40,45 @@ class _Nested(msgspec.Struct):
     info: _Info
 
 
-_flat = msgspec.json.Decoder(_Flat)
-_nested = msgspec.json.Decoder(_Nested)
 _page = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def _version_key(raw: msgspec.Raw) -> str:
-    item = _flat.decode(raw)
-    return f"{item.name}/{item.version}" if item.name and item.version else ""
-
-
-def _run_key(raw: msgspec.Raw) -> str:
-    info = _nested.decode(raw).info
-    return str(info.run_id or info.run_uuid)
-
-
-def _trace_key(raw: msgspec.Raw) -> str:
-    item = _flat.decode(raw)
-    return str(item.trace_id or item.request_id)
-
-
-@dataclass(frozen=True, slots=True)
 class Shape:
     """Where the items of a kind are in a page, what one is called when it is got alone, and how to read its id."""
 
-    many: str
-    one: str
-    key: Callable[[msgspec.Raw], str]
+    def __init__(self, many: str, one: str, struct: type[Any], key: Callable[[Any], Id]) -> None:
+        self.many = many
+        self.one = one
+        self._struct = struct
+        self._key = key
+        self._decode = msgspec.json.Decoder(struct).decode
+
+    def key(self, raw: bytes | msgspec.Raw) -> str:
+        """The id of a raw item; empty where it has none."""
+        try:
+            return str(self._key(self._decode(raw)))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        try:  # the id may be fine all the same, beside a bare NaN or half a surrogate pair
+            return str(self._key(msgspec.convert(decode(bytes(raw)), self._struct)))
+        except (msgspec.ValidationError, SourceError, RecursionError):
+            return ""
 
 
 SHAPES: Mapping[Kind, Shape] = {
-    Kind.EXPERIMENT: Shape("experiments", "experiment", lambda raw: str(_flat.decode(raw).experiment_id)),
-    Kind.RUN: Shape("runs", "run", _run_key),
-    Kind.LOGGED_MODEL: Shape("models", "model", lambda raw: str(_nested.decode(raw).info.model_id)),
-    Kind.REGISTERED_MODEL: Shape("registered_models", "registered_model", lambda raw: str(_flat.decode(raw).name)),
-    Kind.MODEL_VERSION: Shape("model_versions", "model_version", _version_key),
-    Kind.TRACE: Shape("traces", "trace", _trace_key),
-    Kind.WEBHOOK: Shape("webhooks", "webhook", lambda raw: str(_flat.decode(raw).webhook_id)),
+    Kind.EXPERIMENT: Shape("experiments", "experiment", _Flat, lambda item: item.experiment_id),
+    Kind.RUN: Shape("runs", "run", _Nested, lambda item: item.info.run_id or item.info.run_uuid),
+    Kind.LOGGED_MODEL: Shape("models", "model", _Nested, lambda item: item.info.model_id),
+    Kind.REGISTERED_MODEL: Shape("registered_models", "registered_model", _Flat, lambda item: item.name),
+    Kind.MODEL_VERSION: Shape(
+        "model_versions",
+        "model_version",
+        _Flat,
+        lambda item: f"{item.name}/{item.version}" if item.name and item.version else "",
+    ),
+    Kind.TRACE: Shape("traces", "trace", _Flat, lambda item: item.trace_id or item.request_id),
+    Kind.WEBHOOK: Shape("webhooks", "webhook", _Flat, lambda item: item.webhook_id),
 }
 
 
@@ -107,11 +108,7 @@ def split(kind: Kind, answer: Answer) -> RawPage:
         raise shape_error(f"{answer.what} answered with a next_page_token that is not text")
     items, problems = [], []
     for raw in raws:
-        try:
-            key = shape.key(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            key = ""
-        if key:
+        if key := shape.key(raw):
             items.append(Item(key, bytes(raw)))
         else:
             problems.append(f"{answer.what}: a {kind} without an id")
@@ -129,10 +126,8 @@ def one(kind: Kind, answer: Answer) -> Item:
     if not isinstance(item, dict):
         raise shape_error(f"{answer.what} answered without {SHAPES[kind].one}")
     raw = encode(item)
-    try:
-        key = SHAPES[kind].key(msgspec.Raw(raw))
-    except msgspec.DecodeError as exc:
-        raise shape_error(f"{answer.what} answered with a {kind} without an id") from exc
+    if not (key := SHAPES[kind].key(raw)):
+        raise shape_error(f"{answer.what} answered with a {kind} without an id")
     return Item(key, raw)
 
 

@@ -1,0 +1,31 @@
+"""What an inventory knows, as plain values: the store's side of a source's contract, for tests without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from stocktake.core.assets import Kind
+
+
+@dataclass(slots=True, kw_only=True)
+class PlainKnown:
+    """Answers from what the test wrote down."""
+
+    sizes: Mapping[Kind, Mapping[str, int]] = field(default_factory=dict)
+    changes: Mapping[Kind, frozenset[str]] = field(default_factory=dict)
+    looks: Mapping[Kind, datetime] = field(default_factory=dict)
+    published_aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def partition_sizes(self, kind: Kind) -> Mapping[str, int]:
+        return self.sizes.get(kind, {})
+
+    def changed(self, kind: Kind) -> frozenset[str]:
+        return self.changes.get(kind, frozenset())
+
+    def last_look(self, kind: Kind) -> datetime | None:
+        return self.looks.get(kind)
+
+    def aliases(self) -> Mapping[str, Mapping[str, str]]:
+        return self.published_aliases
