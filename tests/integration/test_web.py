@@ -116,6 +116,12 @@ def test_metrics_are_prometheus_text(http: httpx.Client) -> None:
     assert "stocktake_worker_heartbeat_age_seconds " in answer.text
 
 
+def test_metrics_can_be_left_out(view: View) -> None:
+    with serve(create_app(view, None), "127.0.0.1", 0, threading.Event()) as server:
+        assert httpx.get(f"{server.url}/metrics", trust_env=False).status_code == 404
+        assert httpx.get(server.url, trust_env=False).json()["look_at"] == ["/healthz", "/readyz"]
+
+
 def test_the_first_page_says_what_this_is(http: httpx.Client) -> None:
     assert http.get("/").json()["look_at"] == ["/healthz", "/readyz", "/metrics"]
     page = http.get("/", headers={"Accept": "text/html,*/*"})

@@ -48,7 +48,7 @@ class TelemetryConfig:
     azure_monitor: AzureMonitorConfig | None = None
     service_namespace: str | None = None  # the first half of cloud_RoleName in Azure Monitor
     instance: str | None = None  # told apart from other replicas; a random one when None
-    workspace_limit: int = 500  # workspaces past it share the series `_OTHER`
+    workspace_limit: int = 200  # those past it share the series `_OTHER`; a scrape of so many takes a second
     shutdown_timeout: float = 10.0
 
 

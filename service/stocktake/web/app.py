@@ -125,8 +125,11 @@ class SecurityHeaders:
         await self._app(scope, receive, with_headers)
 
 
-def create_app(view: HealthView, metrics: Callable[[], bytes], *, timeout: float = 2.0) -> FastAPI:
-    """The application. `timeout` (seconds) is the longest a probe waits for the database."""
+def create_app(view: HealthView, metrics: Callable[[], bytes] | None, *, timeout: float = 2.0) -> FastAPI:
+    """The application. Without `metrics` there is no /metrics.
+
+    `timeout` (seconds) is the longest a probe waits for the database.
+    """
     app = FastAPI(title="stocktake", version=view.version, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(SecurityHeaders)
     readiness = Readiness(view, timeout=timeout)
@@ -154,18 +157,27 @@ def create_app(view: HealthView, metrics: Callable[[], bytes], *, timeout: float
             status_code=200 if ready else 503,
         )
 
-    def figures() -> Response:
-        return Response(metrics(), media_type=PROMETHEUS_TEXT)
+    look_at = {path: words for path, words in _LOOK_AT.items() if metrics is not None or path != "/metrics"}
 
     def home(request: Request) -> Response:
         if "text/html" not in request.headers.get("accept", ""):
-            return JSONResponse({"name": "stocktake", "version": view.version, "look_at": list(_LOOK_AT)})
-        rows = "".join(f'<li><a href="{path}">{path}</a> {escape(words)}</li>' for path, words in _LOOK_AT.items())
+            return JSONResponse({"name": "stocktake", "version": view.version, "look_at": list(look_at)})
+        rows = "".join(f'<li><a href="{path}">{path}</a> {escape(words)}</li>' for path, words in look_at.items())
         return HTMLResponse(_HOME.format(version=escape(view.version), rows=rows))
 
-    for path, answer in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", figures), ("/", home)):
+    routes: dict[str, Callable[..., Response]] = {"/healthz": healthz, "/readyz": readyz, "/": home}
+    if metrics is not None:
+        routes["/metrics"] = _figures(metrics)
+    for path, answer in routes.items():
         app.add_api_route(path, answer, methods=["GET", "HEAD"], response_model=None)
     return app
+
+
+def _figures(metrics: Callable[[], bytes]) -> Callable[..., Response]:
+    def figures() -> Response:
+        return Response(metrics(), media_type=PROMETHEUS_TEXT)
+
+    return figures
 
 
 _LOOK_AT = {
