@@ -196,7 +196,7 @@ class HttpClient:
         for attempt in range(config.retries + 1):
             last = attempt == config.retries
             try:
-                answer, wait = self._once(method, url, content, what, limit or config.page_bytes, deadline)
+                answer, wait = self._once(method, url, content, what, limit or config.page_bytes, deadline, retry=attempt > 0)
             except (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL) as exc:
                 error = self._transport_error(exc, what)
                 if last or error.trouble in (Trouble.TLS, Trouble.CONFIG) or self._closed.is_set():
@@ -222,7 +222,7 @@ class HttpClient:
         raise AssertionError("unreachable")  # the last attempt returns or raises
 
     def _once(
-        self, method: str, url: httpx.URL, content: bytes | None, what: str, limit: int, deadline: float
+        self, method: str, url: httpx.URL, content: bytes | None, what: str, limit: int, deadline: float, *, retry: bool
     ) -> tuple[Answer, float | None]:
         """One attempt, with the redirects that stay on the host. Returns the answer and its Retry-After."""
         for _ in range(6):
@@ -257,7 +257,7 @@ class HttpClient:
                         return answer, retry_after(response.headers.get("retry-after"), self._now())
                     target = url.join(response.headers["location"])
             finally:
-                self._count(status, size, self._monotonic() - began)
+                self._count(status, size, self._monotonic() - began, retry)
             url, method, content = self._redirect(status, url, target, method, content, what)
         raise SourceError(
             Trouble.NOT_FOUND, f"{what} redirects in a circle", next_step="Check the URL and the proxy in front of it."
@@ -335,7 +335,7 @@ class HttpClient:
     def _backoff(self, attempt: int) -> float:
         return float(min(self._config.backoff_cap, self._config.backoff * 2**attempt) * (0.5 + self._jitter() / 2))
 
-    def _count(self, status: int, size: int, seconds: float) -> None:
+    def _count(self, status: int, size: int, seconds: float, retry: bool) -> None:
         with self._lock:
             self.traffic.requests += 1
             self.traffic.bytes += size
@@ -343,6 +343,8 @@ class HttpClient:
             self.traffic.throttled += status in (429, 503)
             name = str(status) if status else "none"
             self.traffic.by_status[name] = self.traffic.by_status.get(name, 0) + 1
+        if self.traffic.observer is not None:
+            self.traffic.observer(status or None, seconds, size, retry)
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
