@@ -1,0 +1,155 @@
+"""What every source must keep, whatever it reads. A new source is one entry in SOURCES and one way to make it here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+
+import pytest
+
+from stocktake.core import canonical
+from stocktake.core.assets import Kind, Mode, ScopeState
+from stocktake.core.errors import SourceError, Trouble
+from stocktake.sources import SOURCES
+from stocktake.sources.protocol import Source
+from tests.servers.known import PlainKnown
+from tests.servers.reading import mlflow_source, read
+from tests.servers.shared import filled_server
+
+#: How a test makes each source, over the content that tests/servers/content.py describes.
+MAKERS: Mapping[str, Callable[[], Source]] = {
+    "mlflow_rest": lambda: mlflow_source(filled_server().server.uri),
+}
+
+
+@pytest.fixture(params=sorted(SOURCES))
+def source(request: pytest.FixtureRequest) -> Iterator[Source]:
+    made = MAKERS[request.param]()
+    yield made
+    made.close()
+
+
+def test_every_source_is_made_here() -> None:
+    assert set(MAKERS) == set(SOURCES)
+
+
+def test_a_source_bears_its_name_in_the_list(source: Source) -> None:
+    assert SOURCES[source.name] is type(source)
+
+
+def test_it_says_who_it_is(source: Source) -> None:
+    identity = source.identify()
+    assert identity.name
+    assert identity.note
+
+
+def test_a_sweep_names_every_kind_and_lists_only_these(source: Source) -> None:
+    reading = read(source)
+    assert {heard.scope.kind for heard in reading.heard} == set(source.kinds)
+    assert [heard.error for heard in reading.heard] == [None] * len(reading.heard)
+    assert [heard.problems for heard in reading.heard] == [[]] * len(reading.heard)
+
+
+def test_a_sweep_finds_everything_and_promises_completeness(source: Source) -> None:
+    content, reading = filled_server().content, read(source)
+    runs = {content.run, content.child, content.failed, content.running, content.deleted_run}
+    assert reading.assets(Kind.RUN).keys() == runs | {content.run_of_deleted_experiment}
+    assert reading.assets(Kind.EXPERIMENT).keys() == {"0", content.experiment, content.deleted_experiment}
+    assert reading.assets(Kind.REGISTERED_MODEL).keys() == set(content.models)
+    assert reading.assets(Kind.MODEL_VERSION).keys() == {"classifier/1", "classifier/2", "plain/1"}
+    assert reading.assets(Kind.LOGGED_MODEL).keys() == {content.logged_model}
+    assert reading.assets(Kind.TRACE).keys() == {content.trace}
+    assert len(reading.assets(Kind.WORKSPACE)) == len(reading.assets(Kind.WEBHOOK)) == 1
+    assert {heard.promise for heard in reading.heard} == {ScopeState.COMPLETE}
+
+
+def test_an_asset_lies_in_a_partition_that_its_scope_covers(source: Source) -> None:
+    for heard in read(source).heard:
+        for asset in heard.assets.values():
+            assert asset.partition in heard.scope.covers
+            assert (asset.partition != "") == source.kinds[asset.kind].partitioned
+
+
+def test_no_partition_is_covered_twice(source: Source) -> None:
+    covered = [(heard.scope.kind, part) for heard in read(source).heard for part in heard.scope.covers]
+    assert len(covered) == len(set(covered))
+
+
+def test_an_unchanged_place_gives_the_same_bytes_again(source: Source) -> None:
+    def documents() -> dict[tuple[Kind, str], bytes]:
+        listed = (asset for heard in read(source).heard for asset in heard.assets.values())
+        return {(asset.kind, asset.key): canonical.encode(asset.document) for asset in listed}
+
+    assert documents() == documents()
+
+
+def test_confirming_gives_the_document_that_listing_gave(source: Source) -> None:
+    reading = read(source)
+    for kind in source.kinds:
+        listed = reading.assets(kind)
+        confirmed = source.confirm(kind, sorted(listed))
+        assert confirmed.keys() == listed.keys()
+        for key, item in confirmed.items():
+            assert item is not None
+            again = source.parse(kind, item.raw)
+            assert again.key == key
+            assert canonical.encode(again.document) == canonical.encode(listed[key].document)
+
+
+ABSENT = {
+    Kind.EXPERIMENT: "987654321",
+    Kind.RUN: "0" * 32,
+    Kind.LOGGED_MODEL: "m-" + "0" * 32,
+    Kind.REGISTERED_MODEL: "no such model",
+    Kind.MODEL_VERSION: "classifier/99",
+    Kind.TRACE: "tr-" + "f" * 32,
+    Kind.WEBHOOK: "00000000-0000-0000-0000-000000000000",
+}
+
+
+def test_what_does_not_exist_is_said_not_to(source: Source) -> None:
+    read(source)
+    for kind, key in ABSENT.items():
+        assert source.confirm(kind, [key]) == {key: None}
+
+
+def test_a_key_that_makes_no_sense_never_raises(source: Source) -> None:
+    read(source)
+    for kind in ABSENT:
+        for key in ("", "/", "'; DROP TABLE runs --", "a' OR 'b", "..%2f..", "ü", "x" * 3000):
+            assert source.confirm(kind, [key]).get(key) is None
+
+
+def test_a_shape_that_is_not_understood_raises_and_nothing_else(source: Source) -> None:
+    for kind in source.kinds:
+        for raw in (b"", b"[]", b"null", b'"x"', b"{", b"\xff\xfe", b"<html>"):
+            with pytest.raises(SourceError) as caught:
+                source.parse(kind, raw)
+            assert caught.value.trouble is Trouble.SHAPE
+
+
+def test_a_hot_pass_is_complete_in_small_kinds_and_promises_nothing_about_old_runs(source: Source) -> None:
+    looks = dict.fromkeys((Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE), datetime(2100, 1, 1, tzinfo=UTC))
+    reading = read(source, Mode.HOT, PlainKnown(looks=looks))
+    for heard in reading.heard:
+        partitioned = source.kinds[heard.scope.kind].partitioned
+        assert heard.error is None
+        assert heard.promise is (ScopeState.INCREMENTAL if partitioned else ScopeState.COMPLETE)
+        assert heard.scope.covers == (() if partitioned else ("",))
+    assert reading.assets(Kind.RUN).keys() == {filled_server().content.running}
+
+
+def test_the_first_hot_pass_looks_at_everything(source: Source) -> None:
+    hot, sweep = read(source, Mode.HOT), read(source, Mode.SWEEP)
+    assert [(heard.scope, heard.assets.keys()) for heard in hot.heard] == [
+        (heard.scope, heard.assets.keys()) for heard in sweep.heard
+    ]
+
+
+def test_a_partition_that_only_the_inventory_knows_is_listed_too(source: Source) -> None:
+    partitioned = [kind for kind, facts in source.kinds.items() if facts.partitioned]
+    known = PlainKnown(sizes={kind: {"987654321": 3} for kind in partitioned})
+    reading = read(source, known=known)
+    for kind in partitioned:
+        assert "987654321" in {part for heard in reading.of(kind) for part in heard.scope.covers}
+        assert [heard.error for heard in reading.of(kind)] == [None] * len(reading.of(kind))
