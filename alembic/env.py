@@ -8,7 +8,7 @@ from alembic import context
 from stocktake.store.tables import METADATA
 
 
-def _included(name: str | None, kind: str, parents: object) -> bool:
+def _included(name: str | None, kind: str, _parents: object) -> bool:
     """Compare our own tables only: the views of the schema `inventory` are written out in the migrations."""
     return kind != "schema" or name in (None, "public")
 

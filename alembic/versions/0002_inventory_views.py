@@ -41,7 +41,10 @@ _KINDS = {
     "webhook": "",
 }
 
-_FROM = "FROM public.version v JOIN public.asset a USING (asset_id) JOIN public.workspace w ON w.workspace_id = v.workspace_id"
+_FROM = (
+    "FROM public.version v JOIN public.asset a USING (asset_id)"
+    " JOIN public.workspace w ON w.workspace_id = v.workspace_id"
+)
 
 _OTHERS = """
 CREATE VIEW inventory.change AS

@@ -199,7 +199,7 @@ class _Pass:
                 self.counts["seen"] += len(page.items)
                 problems += page.problems
                 if self.progress is not None:
-                    self._tell(listing, listed)
+                    self._tell(listing)
                 if len(self.staged) >= _BATCH_DOCUMENTS or self.staged_bytes >= _BATCH_BYTES:
                     self.flush()
         except SourceError as exc:
@@ -238,7 +238,7 @@ class _Pass:
         aside, more = self.redactor.redact(asset.aside, None) if asset.aside else (asset.aside, ())
         if redactions or more:
             self.redactions[kind] += len(redactions) + len(more)
-            asset = replace(asset, document=document, aside=aside, **_clean(asset, self.redactor))
+            asset = _clean(replace(asset, document=document, aside=aside), self.redactor)
         return publish.Staged(
             asset=asset,
             document=canonical.encode(asset.document),
@@ -327,9 +327,7 @@ class _Pass:
             if self.guard.withholds(len(confirmed), in_scope) or self.guard.withholds(
                 self.missed[kind], self.live.get(kind, 0)
             ):
-                ready = publish.withhold(
-                    self.connection, self.claim, confirmed, counts=self.claim.mode == Mode.SWEEP
-                )
+                ready = publish.withhold(self.connection, self.claim, confirmed, counts=self.claim.mode == Mode.SWEEP)
                 held = len(confirmed) - len(ready)
                 confirmed = [m for m in confirmed if m.asset_id in ready]
         purged = 0
@@ -418,7 +416,9 @@ class _Pass:
             finished_at=finished_at,
             counts=dict(self.counts),
             scopes=[
-                ScopeLine(kind=r.scope.kind, partition=r.scope.partition, state=r.state, reason=r.reason, listed=r.listed)
+                ScopeLine(
+                    kind=r.scope.kind, partition=r.scope.partition, state=r.state, reason=r.reason, listed=r.listed
+                )
                 for r in self.results
             ],
             traffic=traffic,
@@ -429,7 +429,7 @@ class _Pass:
             next_step=next_step,
         )
 
-    def _tell(self, listing: Listing, listed: int) -> None:
+    def _tell(self, listing: Listing) -> None:
         if self.progress is not None:
             expected = sum(self.live.values())
             self.progress(
@@ -444,8 +444,17 @@ class _Pass:
             )
 
 
-def _clean(asset: Asset, redactor: Redactor) -> dict[str, str]:
+def _clean(asset: Asset, redactor: Redactor) -> Asset:
     """Redact the fields that were lifted out of a document in which a secret was found."""
-    lifted = ("name", "owner", "artifact_uri", "code_version", "data_version")
-    found = {field: getattr(asset, field) for field in lifted}
-    return {field: redactor.text(value) for field, value in found.items() if value}
+
+    def text(value: str | None) -> str | None:
+        return redactor.text(value) if value else value
+
+    return replace(
+        asset,
+        name=text(asset.name),
+        owner=text(asset.owner),
+        artifact_uri=text(asset.artifact_uri),
+        code_version=text(asset.code_version),
+        data_version=text(asset.data_version),
+    )

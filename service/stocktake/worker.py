@@ -16,6 +16,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from stocktake import __version__, wiring
 from stocktake.core.assets import Mode
@@ -115,9 +116,7 @@ class _Duty:
         except (Stopped, Fenced) as exc:
             log.info("scan given up", extra={"action": "scan_given_up", "workspace": workspace, "why": str(exc)})
         except ConfigError as exc:
-            log.error(
-                "scan refused", extra={"action": "scan_refused", "workspace": workspace, "error": str(exc)}
-            )
+            log.error("scan refused", extra={"action": "scan_refused", "workspace": workspace, "error": str(exc)})
         except Exception as exc:
             log.exception(
                 "scan broke", extra={"action": "scan_broke", "workspace": workspace, "error": type(exc).__name__}
@@ -145,7 +144,7 @@ class _Duty:
                 {"name": workspace, "mode": mode},
             ).scalar()
         every = period(timing)
-        soon = now + timedelta(seconds=random.uniform(0, min(30.0, every.total_seconds() * splay)))  # noqa: S311
+        soon = now + timedelta(seconds=random.uniform(0, min(30.0, every.total_seconds() * splay)))
         if last is None:
             # The first pass is a sweep; the hot ones begin a period later.
             return soon if mode == Mode.SWEEP else now + every
@@ -194,7 +193,12 @@ def _trigger(timing: Timing, splay: float) -> BaseTrigger:
 
 def _endpoint(app: App, stop: threading.Event) -> WebServer:
     web = app.settings.web
-    return serve(create_app(_Health(app), app.telemetry.prometheus), web.host, web.port, stop)
+    return serve(
+        create_app(_Health(app), app.telemetry.prometheus if app.settings.telemetry.prometheus else None),
+        web.host,
+        web.port,
+        stop,
+    )
 
 
 class _Health:
@@ -217,7 +221,7 @@ class _Health:
             with self._app.engine.connect() as connection:
                 current = migrate.current(connection)
                 workspaces = ledger.status(connection)
-        except Exception as exc:
+        except (SQLAlchemyError, OSError) as exc:
             return [Check(name="database", ok=False, detail=f"does not answer ({type(exc).__name__}); is it running?")]
         wanted = migrate.newest()
         blind = [w.name for w in workspaces if w.state == "unobservable"]

@@ -15,7 +15,7 @@ from stocktake.core.assets import Asset, Kind, Lifecycle, Mode, Scope, ScopeStat
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.sources.protocol import Identity, Item, Known, KindFacts, Listing, Page, Traffic
+from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
 
 KEY = b"k" * 32
 
@@ -154,7 +154,9 @@ class Scripted:
         pass
 
 
-def scan(engine: Engine, world: World, mode: Mode = Mode.SWEEP, *, workspace: str = "w", **options: Any) -> pipeline.ScanReport:
+def scan(
+    engine: Engine, world: World, mode: Mode = Mode.SWEEP, *, workspace: str = "w", **options: Any
+) -> pipeline.ScanReport:
     return pipeline.scan(
         engine,
         lambda now: Scripted(world, now),

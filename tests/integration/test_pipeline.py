@@ -76,8 +76,10 @@ def test_a_run_missing_from_a_failed_page_is_carried_forward(engine: Engine, wor
     world.fail_runs_after = 1
     report = scan(engine, world)
     assert report.state == ScanState.PARTIAL
-    assert report.error is not None and "500" in report.error
-    assert _changes(engine) == [] and len(_live(engine)) == 12
+    assert report.error is not None
+    assert "500" in report.error
+    assert _changes(engine) == []
+    assert len(_live(engine)) == 12
 
 
 def test_what_a_cut_scan_saw_is_published_all_the_same(engine: Engine, world: World) -> None:
@@ -98,7 +100,8 @@ def test_a_run_confirmed_gone_is_purged_once(engine: Engine, world: World) -> No
     assert "run05" not in _live(engine)
     with engine.connect() as connection:
         (last,) = history.find_asset(connection, Kind.RUN, "run05")
-    assert last.gone_at is not None and last.document["info"]["status"] == "FINISHED"
+    assert last.gone_at is not None
+    assert last.document["info"]["status"] == "FINISHED"
 
 
 def test_a_purged_run_that_comes_back_is_restored(engine: Engine, world: World) -> None:
@@ -117,7 +120,8 @@ def test_a_run_that_moved_between_pages_is_found_by_id(engine: Engine, world: Wo
     world.hidden = {"run07"}
     report = scan(engine, world)
     assert report.state == ScanState.COMPLETE
-    assert _changes(engine) == [] and len(_live(engine)) == 12
+    assert _changes(engine) == []
+    assert len(_live(engine)) == 12
 
 
 def test_a_run_that_cannot_be_asked_for_is_carried_and_said(engine: Engine, world: World) -> None:
@@ -125,7 +129,8 @@ def test_a_run_that_cannot_be_asked_for_is_carried_and_said(engine: Engine, worl
     del world.runs["run07"]
     world.unconfirmable = {"run07"}
     report = scan(engine, world)
-    assert report.state == ScanState.PARTIAL and report.counts["carried"] == 1
+    assert report.state == ScanState.PARTIAL
+    assert report.counts["carried"] == 1
     assert _changes(engine) == []
 
 
@@ -138,7 +143,8 @@ def test_a_permission_filter_never_makes_anything_vanish(engine: Engine, world: 
     assert _changes(engine) == []
     world.runs = kept
     scan(engine, world)
-    assert _changes(engine) == [] and len(_live(engine)) == 12
+    assert _changes(engine) == []
+    assert len(_live(engine)) == 12
 
 
 def test_what_a_new_right_shows_is_not_called_created(engine: Engine, world: World) -> None:
@@ -147,7 +153,8 @@ def test_what_a_new_right_shows_is_not_called_created(engine: Engine, world: Wor
     scan(engine, world)
     world.hidden = set()
     scan(engine, world)
-    assert _changes(engine) == [] and "run01" in _live(engine)
+    assert _changes(engine) == []
+    assert "run01" in _live(engine)
 
 
 @pytest.mark.parametrize("trouble", [Trouble.AUTHENTICATION, Trouble.PERMISSION, Trouble.UNREACHABLE])
@@ -158,24 +165,30 @@ def test_unobservable_is_a_state_not_a_deletion(engine: Engine, world: World, tr
     assert report.state == ScanState.FAILED
     with engine.connect() as connection:
         (status,) = ledger.status(connection)
-    assert status.state == "unobservable" and status.next_step == "Check the token."
-    assert len(_live(engine)) == 12 and _changes(engine) == []
+    assert status.state == "unobservable"
+    assert status.next_step == "Check the token."
+    assert len(_live(engine)) == 12
+    assert _changes(engine) == []
     world.fail_identify = None
     scan(engine, world)
     with engine.connect() as connection:
         (status,) = ledger.status(connection)
-    assert status.state == "complete" and status.error is None
+    assert status.state == "complete"
+    assert status.error is None
 
 
 def test_too_many_removals_wait_for_a_second_sweep(engine: Engine, world: World) -> None:
     scan(engine, world)
     world.runs.clear()
     first = scan(engine, world)
-    assert first.counts["withheld"] == 12 and len(_live(engine)) == 12 and _changes(engine) == []
+    assert first.counts["withheld"] == 12
+    assert len(_live(engine)) == 12
+    assert _changes(engine) == []
     hot = scan(engine, world, Mode.HOT)
     assert hot.counts.get("purged", 0) == 0
     second = scan(engine, world)
-    assert second.counts["purged"] == 12 and _live(engine) == set()
+    assert second.counts["purged"] == 12
+    assert _live(engine) == set()
     looks = {c.not_before for c in _changes(engine)}
     assert all(look is not None and look < first.began_at for look in looks)
 
@@ -244,11 +257,15 @@ def test_deleted_ones_that_the_source_does_not_show_are_called_deleted(engine: E
     assert [c.type for c in _changes(engine)] == ["deleted", "restored"]
 
 
-def test_an_item_that_is_not_understood_makes_its_scope_partial_and_nothing_vanish(engine: Engine, world: World) -> None:
+def test_an_item_that_is_not_understood_makes_its_scope_partial_and_nothing_vanish(
+    engine: Engine, world: World
+) -> None:
     scan(engine, world)
     world.runs["run02"]["malformed"] = True
     report = scan(engine, world)
-    assert report.state == ScanState.PARTIAL and report.error is not None and "run02" in report.error
+    assert report.state == ScanState.PARTIAL
+    assert report.error is not None
+    assert "run02" in report.error
     assert len(_live(engine)) == 12
 
 
@@ -269,8 +286,12 @@ def test_secrets_reach_no_column(engine: Engine, world: World) -> None:
     report = scan(engine, world)
     assert sum(report.redactions.values()) == 2
     with engine.connect() as connection:
-        dump = [tuple(row) for row in connection.execute(text("SELECT v.*, a.* FROM version v JOIN asset a USING (asset_id)"))]
-    assert secret not in str(dump) and "[redacted:" in str(dump)
+        dump = [
+            tuple(row)
+            for row in connection.execute(text("SELECT v.*, a.* FROM version v JOIN asset a USING (asset_id)"))
+        ]
+    assert secret not in str(dump)
+    assert "[redacted:" in str(dump)
 
 
 def test_equal_hot_passes_extend_one_row(engine: Engine, world: World) -> None:
@@ -357,7 +378,8 @@ def test_as_of_a_time_is_what_was_known_then(engine: Engine, world: World) -> No
     second = scan(engine, world)
     with engine.connect() as connection:
         then = {row.key: row for row in history.list_assets(connection, Kind.RUN, at=first.finished_at)}
-        assert then["run00"].document["tags"] == {} and "run01" in then
+        assert then["run00"].document["tags"] == {}
+        assert "run01" in then
         viewed = connection.execute(text("SELECT count(*) FROM inventory.run_at(:at)"), {"at": first.finished_at})
         assert viewed.scalar_one() == 12
         assert connection.execute(text("SELECT count(*) FROM inventory.run")).scalar_one() == 11
@@ -365,7 +387,8 @@ def test_as_of_a_time_is_what_was_known_then(engine: Engine, world: World) -> No
         early = history.unobserved(connection, Kind.RUN, at=first.began_at)
         late = history.unobserved(connection, Kind.RUN, at=second.finished_at)
     assert [(c.key, c.type) for c in between] == [("run00", "updated"), ("run01", "purged")]
-    assert [(u.workspace, u.kind) for u in early] == [("w", "run")] and late == []
+    assert [(u.workspace, u.kind) for u in early] == [("w", "run")]
+    assert late == []
 
 
 def test_strange_text_is_carried_faithfully(engine: Engine, world: World) -> None:

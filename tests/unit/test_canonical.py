@@ -43,7 +43,8 @@ def test_the_order_of_names_does_not_matter(document: dict[str, Any]) -> None:
 def test_postgres_can_hold_every_document_as_text_and_as_jsonb(document: dict[str, Any]) -> None:
     encoded = canonical.encode(document)
     text = encoded.decode("utf-8")
-    assert "\x00" not in text and "\\u0000" not in text
+    assert "\x00" not in text
+    assert "\\u0000" not in text
     json.loads(text, parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
     assert not any(0xD800 <= ord(c) <= 0xDFFF for c in "".join(map(str, _strings(json.loads(text)))))
 

@@ -72,18 +72,24 @@ def test_a_path_has_a_category(path: str, expected: Category) -> None:
 
 def test_the_weightiest_field_gives_the_category() -> None:
     found = difference({"metrics": {"a": 1}, "name": "x"}, {"metrics": {"a": 2}, "name": "y"})
-    assert found is not None and found.category == Category.IDENTITY and found.type == ChangeType.UPDATED
+    assert found is not None
+    assert found.category == Category.IDENTITY
+    assert found.type == ChangeType.UPDATED
 
 
 def test_lifecycle_makes_deleted_and_restored() -> None:
     live, dead = {"lifecycle_stage": "active"}, {"lifecycle_stage": "deleted"}
     gone = difference(live, dead, now=Lifecycle.DELETED)
     back = difference(dead, live, was=Lifecycle.DELETED)
-    assert gone is not None and gone.type == ChangeType.DELETED
-    assert back is not None and back.type == ChangeType.RESTORED
+    assert gone is not None
+    assert gone.type == ChangeType.DELETED
+    assert back is not None
+    assert back.type == ChangeType.RESTORED
     created, purged = difference(None, live), difference(live, None)
-    assert created is not None and created.type == ChangeType.CREATED
-    assert purged is not None and purged.type == ChangeType.PURGED
+    assert created is not None
+    assert created.type == ChangeType.CREATED
+    assert purged is not None
+    assert purged.type == ChangeType.PURGED
 
 
 def _updated(*paths: str, type_: ChangeType = ChangeType.UPDATED) -> Difference:

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from stocktake.core.assets import Category, ChangeType, Difference, FieldChange, Kind, Lifecycle
+from stocktake.core.words import words
 
 _SHORTHAND = re.compile(r"[A-Za-z_\u0080-\uffff][0-9A-Za-z_\u0080-\uffff]*\Z")
 
 #: Weightiest first: a change takes the first category that any of its fields has.
 _WEIGHT = tuple(Category)
 _IDENTITY = frozenset(
-    "name run_name experiment_id artifact_uri artifact_location creation_time creation_timestamp"
-    " creation_timestamp_ms user_id source run_id source_run_id model_id workspace".split()
+    words(
+        "name run_name experiment_id artifact_uri artifact_location creation_time creation_timestamp "
+        "creation_timestamp_ms user_id source run_id source_run_id model_id workspace"
+    )
 )
-_STATE = frozenset("status lifecycle_stage current_stage stage state start_time end_time status_message".split())
-_TELEMETRY = frozenset("metrics execution_duration".split())
+
+_STATE = frozenset(words("status lifecycle_stage current_stage stage state start_time end_time status_message"))
+_TELEMETRY = frozenset(["metrics", "execution_duration"])
 _LIFECYCLE_PATHS = frozenset({"lifecycle_stage", "info.lifecycle_stage"})
 
 

@@ -1,8 +1,8 @@
 """Secrets never enter: values that look like credentials are replaced before they reach the database, a log or a page.
 
 The patterns are those of detect-secrets, without its entropy detectors (they flag learning rates, commits and run ids)
-and without its keyword detector; plus a few that it lacks, and key names. Of a URL the password alone is replaced. A replaced value reads
-`[redacted:<rule>:<fingerprint>]`; the fingerprint is keyed (HMAC-SHA256 under the installation's key), so that two
+and without its keyword detector; plus a few that it lacks, and key names. Of a URL the
+password alone is replaced. A replaced value reads `[redacted:<rule>:<fingerprint>]`; the fingerprint is keyed (HMAC-SHA256 under the installation's key), so that two
 equal secrets can be recognised and none can be guessed.
 
 Never redacted: numbers, booleans, and whatever has neither a secret's shape nor a secret's name: digests, run ids,
@@ -19,7 +19,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+
+from stocktake.core.words import words
 
 #: Raise it when the rules below change: a new policy is a new epoch.
 VERSION = 1
@@ -46,7 +49,10 @@ _DETECTORS = (
 
 # What detect-secrets lacks, or marks only by its first line. A group named `secret` is the part that is replaced.
 _OWN = (
-    ("private-key", r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[^-]*-----(?:[\s\S]*?-----END [A-Z0-9 ]*PRIVATE KEY[^-]*-----|[\s\S]*)"),
+    (
+        "private-key",
+        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[^-]*-----(?:[\s\S]*?-----END [A-Z0-9 ]*PRIVATE KEY[^-]*-----|[\s\S]*)",
+    ),
     ("private-key", r"PuTTY-User-Key-File-[23][\s\S]*"),
     ("url-userinfo", r"://[^:/?#\[\]@\s\"']*:(?P<secret>[^@/\s\"']+)@"),
     ("azure-sas", r"[?&;](?:sig|Signature)=(?P<secret>[A-Za-z0-9%+/=_-]{16,})"),
@@ -68,27 +74,24 @@ _OWN = (
 )
 
 # The cheap look: bytes (lower case) that hold none of these hold nothing that the close look would find. Literals,
-# because searching forty of them is fifty times faster than one pattern of alternatives. A raw document with escapes
+# because searching for a hundred of them is many times faster than one pattern of alternatives. A raw document with escapes
 # that could hide a literal (\u0041, \/) is always looked at closely.
-_NAMES = (
-    "passw passphrase pwd secret token credential bearer authorization apikey api_key api-key api.key accesskey"
-    " access_key access-key accountkey account_key account-key privatekey private_key private-key authkey auth_key"
-    " auth-key signingkey signing_key signing-key sharedkey shared_key shared-key encryptionkey encryption_key"
-    " encryption-key subscriptionkey subscription_key subscription-key storagekey storage_key storage-key masterkey"
-    " master_key master-key connectionstring connection_string connection-string connstr conn_str conn-str connstring"
-    " conn_string conn-string sas pat"
-).split()
-_LITERALS = tuple(
-    literal.encode()
-    for literal in (
-        *(name for name in _NAMES if name not in ("sas", "pat")),
-        *"a3t abia acca akia asia aws eyj ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ gr1348941 glpat- gldt- glft- glsoat- glrt-"
-        " glcbt- glimt- glptt- glagent- gloas- sk-  rk_live_ sk_live_ sg. xoxa- xoxb- xoxp- xoxo- xoxs- xoxr- hooks.slack"
-        " sq0csp- pypi-ag npm_ _authtoken hf_ dapi aiza putty-user sharedaccess sig= signature= -us \\u00 \\/"
-        ' private key "sas" "pat" _sas" _pat" '.split(" "),
-    )
-    if literal
+_NAMES = words(
+    "passw passphrase pwd secret token credential bearer authorization apikey api_key api-key api.key "
+    "accesskey access_key access-key accountkey account_key account-key privatekey private_key "
+    "private-key authkey auth_key auth-key signingkey signing_key signing-key sharedkey shared_key "
+    "shared-key encryptionkey encryption_key encryption-key subscriptionkey subscription_key "
+    "subscription-key storagekey storage_key storage-key masterkey master_key master-key connectionstring "
+    "connection_string connection-string connstr conn_str conn-str connstring conn_string conn-string sas "
+    "pat"
 )
+_MARKS = words(
+    r"a3t abia acca akia asia aws eyj ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ gr1348941 glpat- gldt- glft- glsoat- glrt- "
+    r"glcbt- glimt- glptt- glagent- gloas- sk- rk_live_ sk_live_ sg. xoxa- xoxb- xoxp- xoxo- xoxs- xoxr- hooks.slack "
+    r"sq0csp- pypi-ag npm_ _authtoken hf_ dapi aiza putty-user sharedaccess sig= signature= -us \u00 \/ "
+    r'"sas" "pat" _sas" _pat"'
+)
+_LITERALS = tuple(literal.encode() for literal in (*_NAMES, *_MARKS, "private key") if literal not in ("sas", "pat"))
 # Shapes without a literal of their own; each begins with a fixed character, which keeps the search fast.
 _SHAPES = tuple(
     re.compile(pattern)
@@ -103,28 +106,39 @@ def _suspicious(raw: bytes) -> bool:
 
 
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-_STRONG = frozenset("password passwd pwd passphrase secret apikey credential credentials".split())
+_STRONG = frozenset(["password", "passwd", "pwd", "passphrase", "secret", "apikey", "credential", "credentials"])
 _PAIRS = frozenset(
-    tuple(pair.split())
-    for pair in (
-        "api key, access key, account key, private key, secret key, auth key, signing key, shared key, encryption key,"
-        " subscription key, storage key, master key, auth token, access token, refresh token, bearer token, api token,"
-        " sas token, session token, security token, id token, hf token, hub token, github token, gitlab token,"
-        " slack token, bot token, wandb token, user token, deploy token, personal token, connection string,"
-        " conn string, conn str, shared secret, client secret"
-    ).split(", ")
+    (first, last)
+    for last, firsts in (
+        ("key", "api access account private secret auth signing shared encryption subscription storage master"),
+        (
+            "token",
+            "auth access refresh bearer api sas session security id hf hub github gitlab slack bot wandb user deploy"
+            " personal",
+        ),
+        ("string", "connection conn"),
+        ("str", "connection conn"),
+        ("secret", "shared client"),
+    )
+    for first in words(firsts)
 )
 _ALONE = frozenset({"token", "bearer", "sas", "authorization", "pat"})  # only with a value that looks random
 # What a key is about, if it ends so: `password_length`, `secret_name`, `token_type`, `access_key_id` is caught by AKIA.
 _HARMLESS_END = frozenset(
-    "length len policy count size type name id ids path file dir env var variable field column columns enabled required"
-    " url uri endpoint expiry expires ttl scope strength hash algorithm method mode limit rate index offset version"
-    " provider source store manager vault ref reference".split()
+    words(
+        "length len policy count size type name id ids path file dir env var variable field column columns "
+        "enabled required url uri endpoint expiry expires ttl scope strength hash algorithm method mode limit "
+        "rate index offset version provider source store manager vault ref reference"
+    )
 )
-_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|\$\{?\w+\}?|\{\{.*\}\}|%\w+%|env:\w+|<.*>|\[.*\]|\*+|x+|\.{3,}", re.S)
+_VARIABLE = re.compile(
+    r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|\$\{?\w+\}?|\{\{.*\}\}|%\w+%|env:\w+|<.*>|\[.*\]|\*+|x+|\.{3,}", re.DOTALL
+)
 _PATH = re.compile(r"(?:[A-Za-z]:\\|~?/|\.{1,2}/)[^\s]*/[^\s]*|[a-z][a-z0-9+.-]*://\S+")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_PLAIN = frozenset("true false none null nan inf yes no on off default auto unknown required optional enabled disabled".split())
+_PLAIN = frozenset(
+    words("true false none null nan inf yes no on off default auto unknown required optional enabled disabled")
+)
 _MARKED = "[redacted:"
 
 
@@ -179,7 +193,9 @@ class Redactor:
             # Lists of {key, value} pairs are named by their key; everything else by its own name.
             pair = value.get("key") if "value" in value and isinstance(value.get("key"), str) else None
             return {
-                inner: self._clean(item, pair if pair and inner == "value" else inner, f"{path}.{inner}" if path else inner, found)
+                inner: self._clean(
+                    item, pair if pair and inner == "value" else inner, f"{path}.{inner}" if path else inner, found
+                )
                 for inner, item in value.items()
             }
         if isinstance(value, (list, tuple)):
@@ -231,15 +247,13 @@ class Redactor:
         lowered = name.lower()
         if not any(word in lowered for word in _NAMES):
             return False
-        words = [word.lower() for word in _WORDS.findall(name)]
-        if not words or words[-1] in _HARMLESS_END:
+        parts = [word.lower() for word in _WORDS.findall(name)]
+        if not parts or parts[-1] in _HARMLESS_END:
             return False
-        strong = any(word in _STRONG for word in words) or any(
-            pair in _PAIRS for pair in zip(words, words[1:], strict=False)
-        )
+        strong = any(part in _STRONG for part in parts) or any(pair in _PAIRS for pair in pairwise(parts))
         if strong:
             return _credential(value)
-        return words[-1] in _ALONE and _random(value)
+        return parts[-1] in _ALONE and _random(value)
 
 
 def _credential(value: str) -> bool:
@@ -274,4 +288,3 @@ def _detectors() -> list[tuple[str, re.Pattern[str]]]:
         detector = getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), name)
         found += [(rule, pattern) for pattern in detector.denylist]
     return found
-

@@ -64,7 +64,9 @@ def workspace_id(connection: Connection, name: str, source: str, uri: str) -> in
 
 
 @contextmanager
-def claimed(engine: Engine, *, name: str, source: str, uri: str, mode: Mode, epoch: int) -> Iterator[tuple[Connection, Claim]]:
+def claimed(
+    engine: Engine, *, name: str, source: str, uri: str, mode: Mode, epoch: int
+) -> Iterator[tuple[Connection, Claim]]:
     """Claim a workspace for one scan and open its row in the ledger. Raises Busy when somebody else is at it.
 
     The session's advisory lock says that the holder lives: it goes with the connection, so a killed worker blocks

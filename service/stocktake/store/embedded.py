@@ -147,7 +147,7 @@ def _system_user() -> int:
         pass
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _USER],  # noqa: S607
+            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _USER],
             check=True,
             capture_output=True,
             timeout=30,
@@ -182,10 +182,9 @@ def _copied(binaries: Path) -> Path:
         _ROOT_HOME.mkdir(parents=True, exist_ok=True, mode=0o755)
         draft = target.with_suffix(f".{os.getpid()}")
         shutil.copytree(binaries, draft, symlinks=True, ignore=shutil.ignore_patterns("include"))
-        for folder, _, files in os.walk(draft):
-            os.chmod(folder, 0o755)  # noqa: S103 - programs, no data
-            for name in files:
-                os.chmod(os.path.join(folder, name), 0o755, follow_symlinks=True)  # noqa: S103
+        for path in (draft, *draft.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755)  # programs, no data
         try:
             draft.rename(target)
         except OSError:
@@ -324,7 +323,8 @@ def _version(place: _Place) -> str:
     done = _run(place, "postgres", ["--version"], seconds=30)
     if done.returncode != 0:
         raise ConfigError(
-            f"The embedded Postgres does not run on this machine: {_tail(done.stdout)}. Name a server under `database:`."
+            f"The embedded Postgres does not run on this machine: {_tail(done.stdout)}."
+            " Name a server under `database:`."
         )
     return done.stdout.strip().rsplit(" ", 1)[-1].split(".")[0]
 

@@ -28,7 +28,7 @@ def make_engine(url: str | URL, *, password: Callable[[], str] | None = None, po
     if password is not None:
 
         @event.listens_for(engine, "do_connect")
-        def _fill_in(dialect: object, record: object, args: object, params: dict[str, object]) -> None:
+        def _fill_in(_dialect: object, _record: object, _args: object, params: dict[str, object]) -> None:
             params["password"] = password()
 
     return engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -11,9 +12,7 @@ from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, S
 from stocktake.telemetry.figures import KindFigures, WorkspaceFigures
 
 #: Kinds that every hot pass lists completely; the others are complete once a sweep.
-HOT_KINDS = frozenset(
-    {Kind.WORKSPACE, Kind.EXPERIMENT, Kind.REGISTERED_MODEL, Kind.MODEL_VERSION, Kind.WEBHOOK}
-)
+HOT_KINDS = frozenset({Kind.WORKSPACE, Kind.EXPERIMENT, Kind.REGISTERED_MODEL, Kind.MODEL_VERSION, Kind.WEBHOOK})
 
 
 def workspace_figures(
@@ -40,7 +39,7 @@ def workspace_figures(
     ):
         assets[Kind(kind)][Lifecycle(lifecycle)] = number
     scopes: dict[Kind, dict[ScopeState, int]] = defaultdict(dict)
-    oldest = {}
+    oldest: dict[Kind, datetime | None] = {}
     for kind, state, number, never, complete in connection.execute(
         text(
             "SELECT kind, state, count(*), bool_or(last_complete_at IS NULL), min(last_complete_at) FROM scope"

@@ -144,7 +144,12 @@ def find_asset(
     at: datetime | None = None,
 ) -> list[AssetRow]:
     """Return the assets with that key, or else that name. Purged ones answer with their last state (gone_at set)."""
-    given: dict[str, Any] = {"workspaces": _names(workspaces), "kind": kind, "which": canonical.escape(key_or_name), "at": at}
+    given: dict[str, Any] = {
+        "workspaces": _names(workspaces),
+        "kind": kind,
+        "which": canonical.escape(key_or_name),
+        "at": at,
+    }
     for column in ("a.key", "v.name"):
         found = connection.execute(
             text(_ASSETS + f" AND a.kind = :kind AND {column} = :which" + _AT + " ORDER BY w.name, a.key"), given
@@ -242,7 +247,9 @@ def changes(
         WHERE {" AND ".join(conditions)}
     """
     if limit is not None:
-        statement = f"SELECT * FROM ({statement} ORDER BY c.at DESC, c.change_id DESC LIMIT :limit) newest ORDER BY at, id"
+        statement = (
+            f"SELECT * FROM ({statement} ORDER BY c.at DESC, c.change_id DESC LIMIT :limit) newest ORDER BY at, id"
+        )
         given["limit"] = limit
     else:
         statement += " ORDER BY c.at, c.change_id"
@@ -250,7 +257,11 @@ def changes(
         yield ChangeRow(
             **(
                 row._asdict()
-                | {"fields": canonical.decode(row.fields), "includes": row.includes or {}, "key": canonical.unescape(row.key)}
+                | {
+                    "fields": canonical.decode(row.fields),
+                    "includes": row.includes or {},
+                    "key": canonical.unescape(row.key),
+                }
             )
         )
 

@@ -37,9 +37,11 @@ class StoreKnown:
         with self._connection.begin():
             rows = self._connection.execute(
                 text(
-                    "SELECT a.key FROM change c JOIN asset a USING (asset_id) WHERE c.scan_id = :scan AND c.kind = :kind"
+                    "SELECT a.key FROM change c JOIN asset a USING (asset_id) WHERE c.scan_id = :scan"
+                    " AND c.kind = :kind"
                     " AND c.type <> 'updated'"
-                    " UNION SELECT key FROM asset WHERE workspace_id = :wid AND kind = :kind AND first_seen >= :began"
+                    " UNION SELECT key FROM asset WHERE workspace_id = :wid AND kind = :kind"
+                    " AND first_seen >= :began"
                 ),
                 {
                     "scan": self._claim.scan_id,

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from stocktake.core.assets import Kind, Mode, ScanState, Scope, ScopeState
+from stocktake.core.words import words
 from stocktake.store.claims import Claim
 
 
@@ -109,10 +110,10 @@ class Outcome:
     unobservable: bool = False
 
 
-_COUNTS = (
+_COUNTS = words(
     "seen created updated deleted restored purged baseline carried withheld redacted requests bytes_read throttled"
-).split()
-_EVENTS = "created updated deleted restored purged baseline".split()
+)
+_EVENTS = ["created", "updated", "deleted", "restored", "purged", "baseline"]
 
 
 def finish(connection: Connection, claim: Claim, outcome: Outcome) -> tuple[int, datetime]:
@@ -185,7 +186,9 @@ def _fold(connection: Connection, claim: Claim) -> int:
         ),
         given,
     )
-    connection.execute(text("UPDATE scope SET last_scan = :twin WHERE workspace_id = :wid AND last_scan = :scan"), given)
+    connection.execute(
+        text("UPDATE scope SET last_scan = :twin WHERE workspace_id = :wid AND last_scan = :scan"), given
+    )
     connection.execute(text("UPDATE withheld SET scan_id = :twin WHERE workspace_id = :wid AND scan_id = :scan"), given)
     connection.execute(text("UPDATE claim SET scan_id = :twin WHERE workspace_id = :wid AND scan_id = :scan"), given)
     connection.execute(text("DELETE FROM scan WHERE scan_id = :scan"), given)
@@ -281,9 +284,7 @@ def _status(connection: Connection, row: Any) -> WorkspaceStatus:
         )
     ]
     withheld = [
-        Withheld(
-            kind=r.kind, partition=r.partition, count=r.n, since=r.since, confirmations=r.c, accepted=r.accepted
-        )
+        Withheld(kind=r.kind, partition=r.partition, count=r.n, since=r.since, confirmations=r.c, accepted=r.accepted)
         for r in connection.execute(
             text(
                 "SELECT kind, partition, count(*) AS n, min(since) AS since, min(confirmations) AS c,"
@@ -353,9 +354,7 @@ def _last(connection: Connection, wid: int, mode: Mode) -> ScanRow | None:
     return ScanRow(**row._asdict()) if row else None
 
 
-def accept_removals(
-    connection: Connection, workspace: str, kind: Kind, partition: str | None, *, actor: str
-) -> int:
+def accept_removals(connection: Connection, workspace: str, kind: Kind, partition: str | None, *, actor: str) -> int:
     """Accept withheld removals: the next scan that confirms them by id publishes them. Returns how many.
 
     For the kind `workspace` it accepts that the server's address changed.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
+from alembic import command
 from stocktake.core.errors import ConfigError
 
 #: pg_advisory_lock key of "migrations are running" (any constant no other part of stocktake uses).
@@ -68,7 +68,9 @@ def upgrade(engine: Engine) -> None:
             connection.rollback()
             if known == newest():
                 return
-            if known is not None and known not in {r.revision for r in ScriptDirectory.from_config(_config()).walk_revisions()}:
+            if known is not None and known not in {
+                r.revision for r in ScriptDirectory.from_config(_config()).walk_revisions()
+            }:
                 raise ConfigError(
                     f"The database is at revision {known}, which this version of stocktake does not know:"
                     " a newer version has been here. Run that version or a later one."

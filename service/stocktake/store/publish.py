@@ -15,7 +15,8 @@ import psycopg
 from sqlalchemy import Connection, text
 
 from stocktake.core import canonical, diff
-from stocktake.core.assets import Asset, ChangeType, Difference, Kind, Lifecycle
+from stocktake.core.assets import Asset, Category, ChangeType, Difference, Kind, Lifecycle
+from stocktake.core.words import words
 from stocktake.store.claims import Claim
 
 #: A creation seen through a permission filter counts only if the source's own time is younger than the last look,
@@ -250,7 +251,7 @@ def _write_differences(connection: Connection, claim: Claim) -> Iterator[str]:
             changes = []
             for aid, kind, partition, parent, at, not_before, name, after, now, what, before, was in rows:
                 found = (
-                    Difference(type=ChangeType.RESTORED, category=diff.Category.STATE, fields=())
+                    Difference(type=ChangeType.RESTORED, category=Category.STATE, fields=())
                     if what == "restored"
                     else diff.difference(
                         canonical.decode(before), canonical.decode(after), was=Lifecycle(was), now=Lifecycle(now)
@@ -282,7 +283,9 @@ def _copy_changes(raw: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]])
         " story_kind, story_key, story_type"
     )
     with raw.cursor() as cursor, cursor.copy(f"COPY change ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types("int4 int8 text int8 timestamptz timestamptz timestamptz text text text text text text text".split())
+        copy.set_types(
+            words("int4 int8 text int8 timestamptz timestamptz timestamptz text text text text text text text")
+        )
         for row in rows:
             copy.write_row(row)
 
@@ -370,7 +373,7 @@ def purge(connection: Connection, claim: Claim, gone: Sequence[Missing], *, at: 
         """,
         {"ids": [m.asset_id for m in gone], "befores": [m.not_before for m in gone], "at": at},
     ).fetchall()
-    found = Difference(type=ChangeType.PURGED, category=diff.Category.IDENTITY, fields=())
+    found = Difference(type=ChangeType.PURGED, category=Category.IDENTITY, fields=())
     _copy_changes(
         raw,
         [
@@ -397,8 +400,10 @@ def as_deleted(connection: Connection, gone: Sequence[Missing], *, at: datetime)
     for row in rows:
         document = dict(canonical.decode(row.document), lifecycle_stage=str(Lifecycle.DELETED))
         asset = Asset(kind=Kind(row.kind), key=row.key, document=document, partition=row.partition)
-        lifted = ("name state owner parent run created_at started_at ended_at artifact_uri code_version data_version"
-                  " params_digest").split()  # fmt: skip
+        lifted = words(
+            "name state owner parent run created_at started_at ended_at artifact_uri code_version data_version "
+            "params_digest"
+        )  # fmt: skip
         asset = replace(asset, lifecycle=Lifecycle.DELETED, **{column: getattr(row, column) for column in lifted})
         staged.append(
             Staged(

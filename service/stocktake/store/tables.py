@@ -188,9 +188,7 @@ version = Table(
     Column("document", Text, nullable=False),  # canonical JSON as text: jsonb cannot hold it faithfully
     Column("aside", Text),  # what only this source can know; not compared
     PrimaryKeyConstraint("asset_id", "valid_from", name="version_pkey"),
-    Index(
-        "version_open", "workspace_id", "kind", "asset_id", unique=True, postgresql_where=text("valid_to IS NULL")
-    ),
+    Index("version_open", "workspace_id", "kind", "asset_id", unique=True, postgresql_where=text("valid_to IS NULL")),
     Index("version_closed", "valid_to", postgresql_where=text("valid_to IS NOT NULL")),  # retention
 )
 
