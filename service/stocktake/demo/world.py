@@ -39,6 +39,10 @@ PORT_ATTEMPTS = 3
 Progress = Callable[[str], None]
 
 
+class Interrupted(Exception):
+    """The demonstration was asked to stop while it waited."""
+
+
 def require_extra() -> None:
     """Say what to install when the extra is missing."""
     missing = []
@@ -69,6 +73,9 @@ def child_environment() -> dict[str, str]:
         "GIT_PYTHON_REFRESH": "quiet",
         "PYTHONUNBUFFERED": "1",
     }
+    # The children run in another folder: a relative path, or one that only this process knows, would be lost.
+    ours = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [ours, environment.get("PYTHONPATH", "")]))
     for name in ("NO_PROXY", "no_proxy"):
         environment[name] = ",".join(filter(None, [environment.get(name, ""), "127.0.0.1", "localhost"]))
     return environment
@@ -84,9 +91,10 @@ def free_port() -> int:
 class Server:
     """A real `mlflow server` with a SQLite backend and its artifacts in a folder, on a leash."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stop: Callable[[], bool]) -> None:
         self.folder = folder
         self.log_file = folder / "mlflow-server.log"
+        self._stop = stop
         self.uri = ""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -115,6 +123,8 @@ class Server:
         attempt = 1
         with httpx.Client(timeout=2.0, trust_env=False) as client:
             while time.monotonic() < deadline:
+                if self._stop():
+                    raise Interrupted
                 if not self.alive():
                     if attempt == PORT_ATTEMPTS or "address already in use" not in self.tail().lower():
                         raise self._broken("ended while starting")
@@ -159,11 +169,13 @@ class Server:
 class Team:
     """The process that fills and changes the server (team.py)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stop: Callable[[], bool]) -> None:
         self.log_file = folder / "team.log"
+        self._stop = stop
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._listener: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the process; it imports and trains at once, and answers when it has."""
@@ -180,7 +192,8 @@ class Team:
                 encoding="utf-8",
             )
         assert self._process.stdout is not None
-        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
+        self._listener.start()
 
     def _listen(self, answers: IO[str]) -> None:
         for line in answers:
@@ -201,8 +214,12 @@ class Team:
         deadline = time.monotonic() + TEAM_SECONDS
         while True:
             try:
-                answer = self._answers.get(timeout=max(deadline - time.monotonic(), 0.0))
+                answer = self._answers.get(timeout=0.25)
             except queue.Empty:
+                if self._stop():
+                    raise Interrupted from None
+                if time.monotonic() < deadline:
+                    continue
                 raise ConfigError(
                     f"The demonstration's team did not finish within {TEAM_SECONDS:.0f} seconds. "
                     f"Its log is {self.log_file}."
@@ -232,6 +249,10 @@ class Team:
         except subprocess.TimeoutExpired:
             self._process.kill()  # it may be in the middle of an upload: nothing of this world is kept
             self._process.wait()
+        if self._listener is not None:
+            self._listener.join(STOP_SECONDS)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         self._process = None
 
 
@@ -242,9 +263,10 @@ class DemoWorld:
     `with DemoWorld(folder) as world:` returns at once, while both still start; `fill` waits for them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stop: Callable[[], bool] = lambda: False) -> None:
         self._parent = folder
         self.folder = folder
+        self.stop = stop
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -254,10 +276,10 @@ class DemoWorld:
             _remove_if_unused(stale)
         self.folder = Path(tempfile.mkdtemp(prefix=f"world-{os.getpid()}-", dir=self._parent))
         with contextlib.ExitStack() as stack:
-            self.server = Server(self.folder)
+            self.server = Server(self.folder, self.stop)
             stack.callback(self.server.stop)
             self.server.start()
-            self.team = Team(self.folder)
+            self.team = Team(self.folder, self.stop)
             stack.callback(self.team.stop)
             self.team.start()
             self._stack = stack.pop_all()
@@ -275,9 +297,8 @@ class DemoWorld:
         """Where the server listens."""
         return self.server.uri
 
-    def wait(self, progress: Progress) -> None:
-        """Wait until the server answers and the models are trained."""
-        progress("starting a real MLflow server, training small models meanwhile")
+    def wait(self) -> None:
+        """Wait until the server answers and the models are trained. Raises Interrupted when asked to stop."""
         self.server.wait()
         self.team.finish(lambda _: None)
 

@@ -1,0 +1,221 @@
+"""The demonstration from beginning to end: a world, a first look, changes behind our back, a second look, and watching.
+
+It keeps its own database and key under `demo/` in the data folder, so that what it shows never mixes with what you
+watch; each demonstration begins with an empty inventory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shlex
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine, text
+
+from stocktake.core.assets import Kind, Lifecycle, Mode, ScanState
+from stocktake.core.errors import ConfigError
+from stocktake.demo.world import DemoWorld, Interrupted
+from stocktake.pipeline import ScanReport, Stopped
+from stocktake.settings import Settings
+from stocktake.store import history
+from stocktake.wiring import App, open_app
+
+WORKSPACE = "demonstration"
+HOT, SWEEP = "20s", "60s"  # short, so that somebody who plays with the server sees an answer soon
+
+#: Kinds in the order in which a newcomer understands them.
+_KINDS = (
+    Kind.WORKSPACE, Kind.EXPERIMENT, Kind.RUN, Kind.LOGGED_MODEL, Kind.REGISTERED_MODEL, Kind.MODEL_VERSION,
+    Kind.TRACE, Kind.WEBHOOK,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Show:
+    """How the story is told; the command line hands in the tables of its own commands."""
+
+    tell: Callable[[str], None]  # one line of the story
+    table: Callable[[Sequence[str], Sequence[Sequence[str]]], None]
+    changes: Callable[[Sequence[history.ChangeRow]], None]  # as `stocktake changes` shows them
+
+
+def demo_folder(data_dir: Path) -> Path:
+    """Return where a demonstration keeps everything: a data folder of its own."""
+    return data_dir / "demo"
+
+
+def demo_settings(settings: Settings, uri: str) -> Settings:
+    """Take a user's settings for everything that is not about what is watched or where it is kept."""
+    made = Settings.model_validate(
+        settings.model_dump(exclude_unset=True, exclude={"database", "workspaces", "schedule", "telemetry"})
+        | {
+            "database": "embedded",
+            "workspaces": [{"name": WORKSPACE, "mlflow": {"uri": uri}}],
+            "schedule": {"hot": HOT, "sweep": SWEEP, "splay": 0.0},
+        }
+    )
+    made._data_dir = demo_folder(settings.data_dir)
+    return made
+
+
+def run_demo(
+    settings: Settings, *, show: Show, watch: Callable[[App], None], stop: Callable[[], bool] = lambda: False
+) -> bool:
+    """Tell the story, then `watch` until it returns. False when it was stopped before its end.
+
+    Raises ConfigError when the extra is missing, another demonstration runs, or its server does not come up.
+    """
+    began = time.monotonic()
+    folder = demo_folder(settings.data_dir)
+    with _alone(folder), DemoWorld(folder, stop=stop) as world:
+        try:
+            show.tell("This is the demonstration. A real MLflow server runs on this machine, and stocktake watches it.")
+            show.tell(f"Nothing of yours is touched: it has a folder of its own, {folder}.")
+            show.tell("")
+            show.tell("A small team trains models on the data sets of scikit-learn, while the server starts ...")
+            with open_app(demo_settings(settings, world.uri)) as app:
+                _empty(app.engine)
+                world.wait()
+                app = replace(app, settings=demo_settings(settings, world.uri))  # the port is certain only now
+                _first_look(app, world, show)
+                _second_look(app, world, show)
+                show.tell("")
+                show.tell(f"All of this took {time.monotonic() - began:.0f} seconds. Now ask it yourself:")
+                for line in _next(world.uri, folder):
+                    show.tell(line)
+                watch(app)
+        except (Interrupted, Stopped):
+            return False
+    return True
+
+
+def _first_look(app: App, world: DemoWorld, show: Show) -> None:
+    show.tell(f"... and logs them in {world.uri}:")
+    world.fill(lambda stage: show.tell(f"  - {stage}"))
+    show.tell("")
+    report = _scan(app, world)
+    show.tell(f"The first look: {_looked(report)}. This is the inventory:")
+    show.tell("")
+    show.table(("KIND", "ASSETS", "OF THESE", "FOR EXAMPLE"), list(inventory(app.engine)))
+
+
+def _second_look(app: App, world: DemoWorld, show: Show) -> None:
+    show.tell("")
+    show.tell("Now the team changes things, and tells nobody:")
+    before = _now(app.engine)
+    world.change(lambda what: show.tell(f"  - {what}"))
+    show.tell("")
+    report = _scan(app, world)
+    show.tell(f"The second look: {_looked(report)}. This is what stocktake found out:")
+    show.tell("")
+    with app.engine.connect() as connection:
+        show.changes(list(history.changes(connection, since=before)))
+
+
+def _scan(app: App, world: DemoWorld) -> ScanReport:
+    report = app.scan(WORKSPACE, Mode.SWEEP, stop=world.stop)
+    if report.state == ScanState.FAILED:
+        raise ConfigError(
+            f"The demonstration's server could not be read: {report.error} {report.next_step} "
+            f"Its log is {world.server.log_file}."
+        )
+    return report
+
+
+def _looked(report: ScanReport) -> str:
+    seconds = (report.finished_at - report.began_at).total_seconds()
+    told = f"{report.counts.get('seen', 0)} assets read in {seconds:.1f} seconds, {report.state}"
+    return told if report.error is None else f"{told} ({report.error})"
+
+
+def inventory(engine: Engine) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a line for every kind that has assets: how many, in what states, and one of them by name."""
+    with engine.connect() as connection:
+        for kind in _KINDS:
+            rows = list(history.list_assets(connection, kind, workspaces=[WORKSPACE]))
+            if not rows:
+                continue
+            states = Counter(_word(row) for row in rows)
+            told = ", ".join(f"{count} {word}" for word, count in states.most_common() if word)
+            example = next((row.name for row in rows if row.name and row.lifecycle == Lifecycle.ACTIVE), "")
+            yield kind.replace("_", " "), str(len(rows)), told, example
+
+
+def _word(row: history.AssetRow) -> str:
+    if row.lifecycle == Lifecycle.DELETED:
+        return "deleted"
+    return "" if row.state in (None, "", "None") else str(row.state).lower()
+
+
+def _next(uri: str, folder: Path) -> list[str]:
+    call = _command()
+    return [
+        "",
+        "  # in another terminal, with the demonstration's own data:",
+        f"  export STOCKTAKE_DATA_DIR={shlex.quote(str(folder))}",
+        f"  {call} status",
+        f"  {call} list run --where state=FAILED",
+        f"  {call} history registered_model tumour-screening",
+        f"  {call} changes --expand",
+        "  # its password became a fingerprint before it was stored:",
+        f"  {call} show run elastic-net",
+        "",
+        f"Change something in MLflow's own pages, {uri}: within a minute `{call} changes` tells.",
+        f"To watch a server of yours: set MLFLOW_TRACKING_URI to its address, then `{call} up`.",
+        "",
+        f"Watching on: what moves every {HOT}, everything every {SWEEP}. Ctrl-C ends it, and the server with it.",
+    ]
+
+
+def _command() -> str:
+    """How to call us from the terminal next door, where no virtual environment may be active."""
+    if shutil.which("stocktake"):
+        return "stocktake"
+    beside = Path(sys.executable).with_name("stocktake")
+    return shlex.quote(str(beside)) if beside.exists() else f"{shlex.quote(sys.executable)} -m stocktake"
+
+
+def _now(engine: Engine) -> datetime:
+    with engine.connect() as connection:
+        now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now
+
+
+def _empty(engine: Engine) -> None:
+    """Forget earlier demonstrations: their servers are gone, and this one's is another."""
+    with engine.begin() as connection:
+        tables: Sequence[str] = (
+            connection.execute(
+                text(
+                    "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
+                    " AND tablename NOT IN ('alembic_version', 'installation')"
+                )
+            )
+            .scalars()
+            .all()
+        )
+        if tables:
+            connection.execute(text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE"))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder for one demonstration; the lock goes with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"Another demonstration runs in {folder}. End it first, or give this one a folder of its own:"
+                " set STOCKTAKE_DATA_DIR."
+            ) from None
+        yield

@@ -1,0 +1,173 @@
+"""The demonstration as a newcomer runs it: one command, a first inventory, a first list of changes, and a clean end."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from stocktake.demo import changes
+from stocktake.demo.world import child_environment
+from tests.integration.test_demo_world import gone
+
+pytest.importorskip("sklearn", reason="the demonstration needs the extra: pip install 'stocktake[demo]'")
+
+WITHIN_SECONDS = 120.0  # what the README promises, once installed
+FAKE_SECRET = "not-a-real-password"
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one demonstration showed, and what was left of it."""
+
+    story: str = ""
+    seconds: float = 0.0
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    status: list[dict[str, Any]] = field(default_factory=list)
+    exit_code: int = -1
+    errors: str = ""
+    servers_gone: bool = False
+    worlds_left: list[Path] = field(default_factory=list)
+
+
+def ask(environment: dict[str, str], *arguments: str) -> str:
+    """What somebody types in the terminal next door."""
+    command = [sys.executable, "-m", "stocktake", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+    folder = tmp_path_factory.mktemp("newcomer")
+    config = folder / "stocktake.yaml"
+    config.write_text("web: {port: 0}\n")  # another stocktake may run on this machine
+    environment = child_environment() | {"STOCKTAKE_DATA_DIR": str(folder / "data")}
+    environment.pop("STOCKTAKE_CONFIG", None)
+    found = Seen()
+    told: list[str] = []
+    began = time.monotonic()
+    errors = folder / "errors.txt"
+    with errors.open("w") as complaints:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stocktake", "--config", str(config), "up", "--demo"],
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=environment,
+            text=True,
+            encoding="utf-8",
+        )
+    assert process.stdout is not None
+    guard = threading.Timer(2 * WITHIN_SECONDS, process.kill)
+    guard.start()
+    cluster: Path | None = None
+    try:
+        for line in process.stdout:
+            told.append(line)
+            if line.startswith("Watching on"):
+                break
+        found.seconds = time.monotonic() - began
+        assert process.poll() is None, "".join(told) + errors.read_text()
+        next_door = environment | {"STOCKTAKE_DATA_DIR": str(folder / "data" / "demo")}
+        found.changes = json.loads(ask(next_door, "changes", "--output", "json"))
+        found.runs = json.loads(ask(next_door, "list", "run", "--output", "json"))
+        found.status = json.loads(ask(next_door, "status", "--output", "json"))
+        cluster = Path(parse_qs(urlsplit(ask(next_door, "db", "url").strip()).query)["host"][0]).parent
+        process.send_signal(signal.SIGINT)
+        told += process.stdout.readlines()
+        found.exit_code = process.wait(60)
+    finally:
+        guard.cancel()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    found.story = "".join(told)
+    found.errors = errors.read_text()
+    found.servers_gone = gone(str(folder)) and gone(str(cluster))
+    found.worlds_left = list((folder / "data" / "demo").glob("world-*"))
+    yield found
+    if cluster is not None and not cluster.is_relative_to(folder):  # as root, Postgres lives elsewhere
+        shutil.rmtree(cluster, ignore_errors=True)
+
+
+def told(change: dict[str, Any]) -> tuple[str, str, str]:
+    return change["kind"], change["name"], change["type"]
+
+
+def test_a_newcomer_sees_an_inventory_and_changes_within_two_minutes(seen: Seen) -> None:
+    assert seen.seconds < WITHIN_SECONDS
+    assert seen.story.index("This is the inventory") < seen.story.index("This is what stocktake found out")
+    for kind, count in (("experiment", 8), ("run", 55), ("registered model", 4), ("model version", 7)):
+        assert re.search(rf"^{kind} +{count} ", seen.story, re.MULTILINE), seen.story
+    assert "complete. This is the inventory" in seen.story
+
+
+def test_every_change_behind_its_back_is_reported_and_no_other(seen: Seen) -> None:
+    expected = {(one.kind, one.name, one.type) for step in changes.STEPS for one in step.expected}
+    assert sorted(told(change) for change in seen.changes) == sorted(expected)
+
+
+@pytest.mark.parametrize("step", changes.STEPS, ids=lambda step: step.what)
+def test_a_change_names_what_differs_and_between_which_looks(seen: Seen, step: changes.Step) -> None:
+    reported = {told(change): change for change in seen.changes}
+    for one in step.expected:
+        change = reported[one.kind, one.name, one.type]
+        paths = [item["path"] for item in change["fields"]]
+        for word in one.fields:
+            assert any(word in path for path in paths), (word, paths)
+        assert change["includes"] == one.includes
+        assert change["not_before"] < change["not_after"]
+        assert change["actor"] == "unknown"
+        assert change["name"] in seen.story
+
+
+def test_a_secret_never_reaches_the_inventory(seen: Seen) -> None:
+    run = next(run for run in seen.runs if run["name"] == "elastic-net")
+    assert "warehouse_password" in run["document"]["params"]
+    assert FAKE_SECRET not in json.dumps(seen.runs) + json.dumps(seen.changes) + seen.story + seen.errors
+
+
+def test_everything_was_seen_completely(seen: Seen) -> None:
+    (workspace,) = seen.status
+    assert workspace["state"] == "complete"
+    assert not workspace["withheld"]
+
+
+def test_ctrl_c_ends_it_and_every_server_of_it(seen: Seen) -> None:
+    assert seen.exit_code == 0
+    assert seen.servers_gone
+    assert not seen.worlds_left
+    assert "Traceback" not in seen.errors
+
+
+def test_without_the_extra_one_clear_message_names_it(tmp_path: Path) -> None:
+    program = (
+        "import importlib.metadata as m, sys\n"
+        "real = m.version\n"
+        "def version(name):\n"
+        "    if name in ('mlflow', 'scikit-learn'): raise m.PackageNotFoundError(name)\n"
+        "    return real(name)\n"
+        "m.version = version\n"
+        "from stocktake.cli.entry import run\n"
+        "sys.exit(run(['up', '--demo']))\n"
+    )
+    environment = child_environment() | {"STOCKTAKE_DATA_DIR": str(tmp_path), "COLUMNS": "200"}
+    environment.pop("STOCKTAKE_CONFIG", None)
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert answer.returncode == 2
+    assert "pip install 'stocktake[demo]'" in answer.stderr
+    assert "Traceback" not in answer.stderr
