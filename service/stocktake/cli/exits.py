@@ -1,0 +1,53 @@
+"""What the process says when it ends: the documented exit codes, and the exception that carries one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+from stocktake.core.assets import ScanState
+
+
+class ExitCode(IntEnum):
+    """The exit codes; docs/reference/cli.md lists every one of them."""
+
+    COMPLETE = 0
+    ERROR = 1
+    USAGE = 2
+    PARTIAL = 3
+    FAILED = 4
+    NOT_OBSERVED = 5
+    DATABASE = 6
+    NOT_FOUND = 7
+    INTERRUPTED = 130
+
+
+MEANING: dict[ExitCode, str] = {
+    ExitCode.COMPLETE: "complete: everything that was asked for was seen, answered or done",
+    ExitCode.ERROR: "an error nobody expected: a bug; `--debug` shows the traceback",
+    ExitCode.USAGE: "the command line or the configuration is wrong; nothing was done",
+    ExitCode.PARTIAL: "a scan saw only a part; what was missing is carried forward, not reported as deleted",
+    ExitCode.FAILED: "a scan could see nothing, or `doctor` found something broken",
+    ExitCode.NOT_OBSERVED: "the question is about a time before the first complete scan: not observed, not nothing",
+    ExitCode.DATABASE: "the database cannot be reached, or its migrations are missing",
+    ExitCode.NOT_FOUND: "no such workspace, scope or asset",
+    ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
+}
+
+
+class Stop(Exception):
+    """The command ends here, with this code and these words for a person."""
+
+    def __init__(self, code: ExitCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def of_scans(states: Iterable[ScanState]) -> ExitCode:
+    """The exit code of several scans: complete only when all are, failed only when none saw anything."""
+    ended = list(states)
+    if all(state == ScanState.COMPLETE for state in ended):
+        return ExitCode.COMPLETE
+    if all(state in (ScanState.FAILED, ScanState.ABANDONED) for state in ended):
+        return ExitCode.FAILED
+    return ExitCode.PARTIAL

@@ -1,0 +1,398 @@
+"""The questions: list, show, history, changes, diff. They read the database and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stocktake.cli import rows, words
+from stocktake.cli.exits import ExitCode, Stop
+from stocktake.cli.observed import hidden, horizons, note, refuse
+from stocktake.cli.render import Output, clean, console, dumps, write_json, write_table, write_tsv
+from stocktake.cli.session import (
+    AtOption,
+    KeyArgument,
+    KindArgument,
+    OutputOption,
+    SinceOption,
+    UntilOption,
+    WorkspaceOption,
+    kind,
+    known,
+    moment,
+    now,
+    pairs,
+    session,
+)
+from stocktake.cli.times import ago, exact, span
+from stocktake.core.assets import Category, ChangeType, Kind
+from stocktake.core.diff import field_changes
+
+if TYPE_CHECKING:
+    from stocktake.store.history import ChangeRow
+
+_TABLE_ROWS = 200
+_WHERE = ("name", "state", "owner", "partition", "lifecycle", "parent", "run")
+_LIMIT_HELP = f"At most N. [default: {_TABLE_ROWS} in a table, else all]"
+LimitOption = Annotated[int | None, typer.Option("--limit", "-n", min=1, metavar="N", help=_LIMIT_HELP)]
+Record = Mapping[str, Any]
+
+
+def list_(
+    context: typer.Context,
+    what: KindArgument,
+    workspace: WorkspaceOption = None,
+    at: AtOption = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="NAME=VALUE", help=f"Only where it is so; one of {', '.join(_WHERE)}."),
+    ] = None,
+    deleted: Annotated[
+        bool, typer.Option("--deleted/--no-deleted", help="With those that the source marks deleted.")
+    ] = True,
+    limit: LimitOption = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """List the assets of a kind, as they are known now or were known at a time.
+
+    Purged assets are not listed; `show` still finds them.
+    """
+    from stocktake.store.history import list_assets, workspace_names
+
+    which, when = kind(what), moment(at, "--at", future=False)
+    conditions = pairs(where, _WHERE)
+    with session(context).database() as connection:
+        workspaces = known(workspace, workspace_names(connection))
+        asked = when or now()
+        missing, all_of_it = hidden(horizons(connection, which, workspaces), asked)
+        if all_of_it:
+            return refuse(missing, asked, output)
+        found = (
+            rows.record(row, rows.ASSET)
+            for row in list_assets(
+                connection,
+                which,
+                workspaces=workspaces,
+                at=when,
+                deleted=deleted,
+                where=conditions,
+                limit=_ask(limit, output),
+            )
+        )
+        count = _write(found, output, rows.ASSET_TSV, lambda some: _assets(some, which), limit, context)
+        if not count:
+            session(context).tell(f"No {words.kind(which, 2)}.")
+        note(missing)
+    return ExitCode.COMPLETE
+
+
+def show(
+    context: typer.Context,
+    what: KindArgument,
+    key: KeyArgument,
+    workspace: WorkspaceOption = None,
+    at: AtOption = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Show one asset with its whole document, now or at a time. A purged one is shown in its last state."""
+    from stocktake.store.history import find_asset, workspace_names
+
+    which, when = kind(what), moment(at, "--at", future=False)
+    with session(context).database() as connection:
+        workspaces = known(workspace, workspace_names(connection))
+        found = [
+            rows.record(row, rows.ASSET) for row in find_asset(connection, which, key, workspaces=workspaces, at=when)
+        ]
+        missing, all_of_it = hidden(horizons(connection, which, workspaces), when or now())
+    if not found:
+        if all_of_it:
+            return refuse(missing, when or now(), output)
+        note(missing)
+        raise Stop(ExitCode.NOT_FOUND, _nobody(which, key, when))
+    if output != Output.TABLE:
+        _write(found, output, rows.ASSET_TSV, lambda _: None, None, context)
+    elif len(found) > 1:
+        _assets(found, which)
+        session(context).tell(f"{len(found)} have that name: ask for one by its key, or with --workspace.")
+    else:
+        _details(found[0])
+    return ExitCode.COMPLETE
+
+
+def history(
+    context: typer.Context,
+    what: KindArgument,
+    key: KeyArgument,
+    workspace: WorkspaceOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Show the states of one asset, oldest first, and what made each differ from the one before."""
+    from stocktake.store.history import asset_history, workspace_names
+
+    which = kind(what)
+    after, before = moment(since, "--since", future=False), moment(until, "--until")
+    _ordered(after, before, "--since", "--until")
+    with session(context).database() as connection:
+        workspaces = known(workspace, workspace_names(connection))
+        found = [
+            rows.record(row, rows.VERSION)
+            for row in asset_history(connection, which, key, workspaces=workspaces, since=after, until=before)
+        ]
+        asked = min(before or now(), now())
+        missing, all_of_it = hidden(horizons(connection, which, workspaces), asked)
+    if not found:
+        if all_of_it:
+            return refuse(missing, asked, output)
+        raise Stop(ExitCode.NOT_FOUND, _nobody(which, key, None))
+    _write(found, output, rows.VERSION_TSV, _versions, None, context)
+    return ExitCode.COMPLETE
+
+
+def changes(
+    context: typer.Context,
+    workspace: WorkspaceOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    what: Annotated[str | None, typer.Option("--kind", "-k", metavar="KIND", help="Only this kind.")] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only the asset with this id.")] = None,
+    type_: Annotated[ChangeType | None, typer.Option("--type", help="Only this type.")] = None,
+    category: Annotated[Category | None, typer.Option("--category", help="Only this category.")] = None,
+    expand: Annotated[
+        bool, typer.Option("--expand", help="One line for every change, also those that a larger one explains.")
+    ] = False,
+    limit: LimitOption = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Tell what changed, oldest first: between which two looks, what, from what to what, and by whom.
+
+    An experiment deleted with its runs is one change that says how many runs went with it; --expand shows them all.
+    Who did it is "unknown" unless a source names the actor. A limit keeps the newest.
+    """
+    from stocktake.store import history as store
+
+    which = kind(what) if what is not None else None
+    after, before = moment(since, "--since", future=False), moment(until, "--until")
+    _ordered(after, before, "--since", "--until")
+    with session(context).database() as connection:
+        workspaces = known(workspace, store.workspace_names(connection))
+        found = horizons(connection, which, workspaces)
+        end = min(before or now(), now())
+        missing, all_of_it = hidden(found, end)
+        if all_of_it:
+            return refuse(missing, end, output)
+        told = (
+            rows.change(row)
+            for row in store.changes(
+                connection,
+                workspaces=workspaces,
+                since=after,
+                until=before,
+                kind=which,
+                key=key,
+                type=type_,
+                category=category,
+                expand=expand,
+                limit=_ask(limit, output),
+            )
+        )
+        count = _write(told, output, rows.CHANGE, _changes, limit, context, newest=True)
+        if not count:
+            session(context).tell("No changes.")
+        note(hidden(found, after)[0] if after is not None else missing)
+    return ExitCode.COMPLETE
+
+
+def diff(
+    context: typer.Context,
+    start: Annotated[str, typer.Option("--from", metavar="TIME", help="The earlier time.")],
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="The later time.")] = "now",
+    workspace: WorkspaceOption = None,
+    what: Annotated[str | None, typer.Option("--kind", "-k", metavar="KIND", help="Only this kind.")] = None,
+    limit: LimitOption = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Compare two times: the net difference, without what came and went in between."""
+    from stocktake.store.history import difference, workspace_names
+
+    which = kind(what) if what is not None else None
+    first, last = moment(start, "--from", future=False), moment(end, "--to")
+    assert first is not None
+    assert last is not None
+    _ordered(first, last, "--from", "--to")
+    with session(context).database() as connection:
+        workspaces = known(workspace, workspace_names(connection))
+        missing, all_of_it = hidden(horizons(connection, which, workspaces), first)
+        if all_of_it:
+            return refuse(missing, first, output)
+        blind = {(one.workspace, one.kind) for one in missing}
+        told = (
+            rows.change(row)
+            for row in difference(connection, start=first, end=last, workspaces=workspaces, kind=which)
+            if (row.workspace, row.kind) not in blind
+        )
+        count = _write(itertools.islice(told, _ask(limit, output)), output, rows.CHANGE, _differences, limit, context)
+        if not count:
+            session(context).tell(f"No difference between {exact(first)} and {exact(last)}.")
+        note(missing)
+    return ExitCode.COMPLETE
+
+
+def _ask(limit: int | None, output: Output) -> int | None:
+    """How many to ask for: one more than a table shows, so that it can say that there is more."""
+    if limit is not None:
+        return limit
+    return _TABLE_ROWS + 1 if output == Output.TABLE else None
+
+
+def _write(
+    found: Iterable[Record],
+    output: Output,
+    columns: Sequence[str],
+    table: Callable[[Sequence[Record]], None],
+    limit: int | None,
+    context: typer.Context,
+    *,
+    newest: bool = False,
+) -> int:
+    if output == Output.JSON:
+        return write_json(found)
+    if output == Output.TSV:
+        return write_tsv(columns, found)
+    held = list(found)
+    if limit is None and len(held) > _TABLE_ROWS:
+        held = held[-_TABLE_ROWS:] if newest else held[:_TABLE_ROWS]
+        which = "newest" if newest else "first"
+        session(context).tell(f"Only the {which} {_TABLE_ROWS} are shown: --limit N shows more, -o tsv or json all.")
+    if held:
+        table(held)
+    return len(held)
+
+
+def _assets(held: Sequence[Record], which: Kind) -> None:
+    several = len({row["workspace"] for row in held}) > 1
+    at = now()
+    columns: dict[str, Callable[[Record], str]] = {
+        "WORKSPACE": lambda row: str(row["workspace"]),
+        "NAME": lambda row: str(row["name"] or ""),
+        "KEY": lambda row: str(row["key"]),
+        "STATE": _state,
+        "OWNER": lambda row: str(row["owner"] or ""),
+        "BEGAN" if which == Kind.RUN else "CREATED": lambda row: _ago(row["started_at"] or row["created_at"], at),
+        "CHANGED": lambda row: _ago(row["last_changed"], at),
+    }
+    if not several:
+        del columns["WORKSPACE"]
+    if console().width < 100:  # a key that can be copied is worth more than these two
+        del columns["OWNER"], columns["CHANGED"]
+    write_table(list(columns), ([show(row) for show in columns.values()] for row in held), whole="KEY")
+
+
+def _state(row: Record) -> str:
+    words_ = [str(row["state"] or ""), "deleted" if row["lifecycle"] == "deleted" else ""]
+    return " ".join(word for word in words_ if word)
+
+
+def _ago(time: datetime | None, at: datetime) -> str:
+    return ago(time, now=at) if time is not None else ""
+
+
+def _details(row: Record) -> None:
+    at = now()
+    lines = [f"{words.kind(row['kind'])} {words.title(row)} in {clean(row['workspace'])}"]
+    if row["gone_at"] is not None:
+        lines.append(f"PURGED: it was gone at {exact(row['gone_at'])} ({ago(row['gone_at'], now=at)}); its last state:")
+    for name in rows.ASSET:
+        value = row[name]
+        if value is None or value == "" or name in ("workspace", "kind", "key", "name", "document", "aside", "gone_at"):
+            continue
+        text = f"{exact(value)} ({ago(value, now=at)})" if isinstance(value, datetime) else clean(str(value))
+        lines.append(f"  {name.replace('_', ' '):14} {text}")
+    for name in ("document", "aside"):
+        if row[name]:
+            lines += [f"  {name}", *("    " + line for line in dumps(row[name], indent=2).splitlines())]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _versions(held: Sequence[Record]) -> None:
+    at = now()
+    several = len({(row["workspace"], row["key"]) for row in held}) > 1
+
+    def lines() -> Iterator[list[str]]:
+        before: Record | None = None
+        for row in held:
+            if before is not None and (before["workspace"], before["key"]) != (row["workspace"], row["key"]):
+                before = None
+            until = "now" if row["valid_to"] is None else exact(row["valid_to"])
+            yield [
+                *([f"{row['workspace']}\n{row['key']}"] if several else []),
+                f"{exact(row['valid_from'])}\n{ago(row['valid_from'], now=at)}",
+                f"{until}\nfor {span(((row['valid_to'] or at) - row['valid_from']).total_seconds())}",
+                _state(row),
+                _since(before, row),
+            ]
+            before = row
+
+    write_table([*(["ASSET"] if several else []), "FROM", "TO", "STATE", "WHAT CHANGED"], lines())
+
+
+def _since(before: Record | None, row: Record) -> str:
+    if before is None:
+        return "first known state"
+    told = []
+    if before["valid_to"] is not None and before["valid_to"] < row["valid_from"]:
+        told.append(f"was gone for {span((row['valid_from'] - before['valid_to']).total_seconds())}")
+    found = [
+        {"path": one.path, "before": one.before, "after": one.after}
+        for one in field_changes(before["document"], row["document"])
+    ]
+    if found:
+        told.append(words.fields({"fields": found}))
+    if before["lifecycle"] != row["lifecycle"] and not found:
+        told.append("marked deleted" if row["lifecycle"] == "deleted" else "restored")
+    return "\n".join(told) or "read anew; nothing in the document differs"
+
+
+def _changes(held: Sequence[Record]) -> None:
+    at = now()
+    several = len({row["workspace"] for row in held}) > 1
+    write_table(
+        ["BETWEEN", "WHAT", "CHANGED"],
+        ([words.when(row, now=at), words.what(row, several=several), words.fields(row)] for row in held),
+        whole="WHAT",
+    )
+
+
+def show_changes(found: Sequence[ChangeRow]) -> None:
+    """Print changes as `stocktake changes` does, for the demonstration."""
+    if found:
+        _changes([rows.change(row) for row in found])
+
+
+def _differences(held: Sequence[Record]) -> None:
+    several = len({row["workspace"] for row in held}) > 1
+    write_table(
+        ["WHAT", "DIFFERENCE"],
+        ([words.what(row, several=several, who=False), words.fields(row)] for row in held),
+        whole="WHAT",
+    )
+
+
+def _ordered(first: datetime | None, last: datetime | None, one: str, other: str) -> None:
+    if first is not None and last is not None and first > last:
+        raise typer.BadParameter(f"{exact(first)} is later than {other} {exact(last)}.", param_hint=one)
+
+
+def _nobody(which: Kind, key: str, when: datetime | None) -> str:
+    at = f" at {exact(when)}" if when is not None else ""
+    return (
+        f"No {words.kind(which)} has the key or the name {json.dumps(clean(key), ensure_ascii=False)}{at}."
+        f" `stocktake list {which}` shows what there is."
+    )

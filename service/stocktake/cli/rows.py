@@ -1,0 +1,85 @@
+"""The stable shape of machine-readable answers: which names, in which order. docs/reference/cli.md documents them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ASSET = (
+    "workspace", "kind", "key", "name", "state", "lifecycle", "owner", "partition", "parent", "run", "first_seen",
+    "last_changed", "created_at", "started_at", "ended_at", "artifact_uri", "code_version", "data_version", "gone_at",
+    "document", "aside",
+)  # fmt: skip
+ASSET_TSV = tuple(name for name in ASSET if name not in ("document", "aside"))
+VERSION = (
+    "workspace", "kind", "key", "name", "state", "lifecycle", "valid_from", "valid_to", "digest", "document",
+)  # fmt: skip
+VERSION_TSV = tuple(name for name in VERSION if name != "document")
+CHANGE = (
+    "id", "at", "not_before", "not_after", "actor", "actor_source", "workspace", "kind", "key", "name", "type",
+    "category", "scan", "fields", "includes", "part_of",
+)  # fmt: skip
+COUNTS = (
+    "seen", "created", "updated", "deleted", "restored", "purged", "baseline", "carried", "withheld", "redacted",
+)  # fmt: skip
+SCAN = (
+    "workspace", "mode", "state", "scan_id", "began_at", "finished_at", *COUNTS, "requests", "identity", "trouble",
+    "error", "next_step", "scopes",
+)  # fmt: skip
+SCAN_TSV = tuple(name for name in SCAN if name != "scopes")
+SCOPE = ("kind", "partition", "state", "reason", "listed")
+STATUS = (
+    "name", "source", "uri", "configured", "state", "state_since", "error", "next_step", "last_hot", "last_sweep",
+    "age", "staleness_bound", "scanning", "assets", "coverage", "withheld",
+)  # fmt: skip
+STATUS_TSV = tuple(name for name in STATUS if name not in ("coverage", "withheld", "last_hot", "last_sweep"))
+PASS = ("scan_id", "mode", "state", "began_at", "finished_at", "passes", "last_finished_at")
+COVERAGE = ("kind", "partitions", "complete", "oldest_complete", "state", "reason")
+WITHHELD = ("kind", "partition", "count", "since", "confirmations", "accepted")
+COVERED = ("workspace", *COVERAGE, "withheld")
+CHECK = ("level", "check", "workspace", "message", "next_step")
+
+
+def record(row: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Take the named fields of a row, in this order; a field that the row does not have is null."""
+    if isinstance(row, Mapping):
+        return {name: row.get(name) for name in names}
+    return {name: getattr(row, name, None) for name in names}
+
+
+def change(row: Any) -> dict[str, Any]:
+    """A change as programs read it: who did it is "unknown" unless a source named the actor."""
+    made = record(row, CHANGE)
+    made["actor"] = made["actor"] or "unknown"
+    made["fields"] = [
+        {"path": item["path"], "before": item.get("before"), "after": item.get("after")}
+        for item in (dict(field) if isinstance(field, Mapping) else _field(field) for field in made["fields"] or ())
+    ]
+    made["includes"] = dict(made["includes"] or {})
+    return made
+
+
+def scan(report: Any) -> dict[str, Any]:
+    """What one scan did, as programs read it."""
+    made = record(report, SCAN)
+    for name in COUNTS:
+        made[name] = int(report.counts.get(name, 0))
+    made["requests"] = report.traffic.requests
+    made["scopes"] = [record(one, SCOPE) for one in report.scopes]
+    return made
+
+
+def status(found: Any, *, configured: bool, bound: float | None) -> dict[str, Any]:
+    """How a workspace stands, as programs read it. `age` and `staleness_bound` are seconds."""
+    made = record(found, STATUS)
+    made["configured"], made["staleness_bound"] = configured, bound
+    made["assets"] = dict(found.assets)
+    made["coverage"] = [record(one, COVERAGE) for one in found.coverage]
+    made["withheld"] = [record(one, WITHHELD) for one in found.withheld]
+    for name in ("last_hot", "last_sweep"):
+        made[name] = record(made[name], PASS) if made[name] is not None else None
+    return made
+
+
+def _field(item: Any) -> dict[str, Any]:
+    return {"path": item.path, "before": item.before, "after": item.after}

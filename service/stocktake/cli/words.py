@@ -1,0 +1,83 @@
+"""What happened, in words for whoever is on call at three in the morning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from stocktake.cli.render import clean, shorten
+from stocktake.cli.times import ago, short
+
+_PLURAL = {"registered_model": "registered models", "logged_model": "logged models", "model_version": "model versions"}
+
+
+def kind(name: str, count: int = 1) -> str:
+    """Write a kind for a person, in the number that fits."""
+    one = name.replace("_", " ")
+    return one if count == 1 else _PLURAL.get(name, one + "s")
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Write counts by kind: "500 runs, 2 logged models"."""
+    return ", ".join(f"{count:,} {kind(name, count)}" for name, count in counts.items() if count)
+
+
+def title(item: Mapping[str, Any]) -> str:
+    """Name an asset so that it can be asked about again: its name, and its key where that says more."""
+    name, key = item.get("name"), str(item["key"])
+    if name and name != key:
+        return f"{clean(str(name))} ({clean(key)})"
+    return clean(key)
+
+
+def when(item: Mapping[str, Any], *, now: datetime) -> str:
+    """Write the two looks between which it happened, and how long ago."""
+    after = item.get("not_after") or item["at"]
+    until = short(after, now=now)
+    line = f"{short(item['not_before'], now=now)} – {until}" if item.get("not_before") else f"before {until}"
+    return f"{line}\n{ago(after, now=now)}"
+
+
+def what(item: Mapping[str, Any], *, several: bool, who: bool = True) -> str:
+    """Write what happened, to what, by whom, and what was folded into it."""
+    lines = [f"{kind(item['kind'])} {item['type']}{f' by {actor(item)}' if who else ''}"]
+    name, key = item.get("name"), clean(str(item["key"]))
+    lines += [clean(str(name)), key] if name and name != item["key"] else [key]
+    if item.get("includes"):
+        lines.append(f"and {counted(item['includes'])}")
+    if several:
+        lines.append(f"in {clean(str(item['workspace']))}")
+    return "\n".join(lines)
+
+
+def fields(item: Mapping[str, Any], *, most: int = 6) -> str:
+    """Write the differing fields, the first few of them: path: before -> after."""
+    found = list(item["fields"])
+    lines = [field(one) for one in found[:most]]
+    if len(found) > most:
+        lines.append(f"and {len(found) - most} more fields (--output json shows them)")
+    return "\n".join(lines)
+
+
+def field(one: Mapping[str, Any]) -> str:
+    """Write one differing field; what was not there before, or is not there now, is said shorter."""
+    path, before, after = clean(str(one["path"])), _measured(one.get("before")), _measured(one.get("after"))
+    if before is None:
+        return f"{path}: set to {shorten(after)}"
+    if after is None:
+        return f"{path}: removed (was {shorten(before)})"
+    return f"{path}: {shorten(before)} -> {shorten(after)}"
+
+
+def _measured(value: Any) -> Any:
+    """A metric is its value; its step and time stay in the JSON output."""
+    if isinstance(value, Mapping) and "value" in value and value.keys() <= {"value", "step", "timestamp"}:
+        return value["value"]
+    return value
+
+
+def actor(item: Mapping[str, Any]) -> str:
+    """Write who did it, and how that is known; nobody is named unless a source named them."""
+    name, source = clean(str(item.get("actor") or "unknown")), item.get("actor_source")
+    return f"{name} ({clean(str(source))})" if source and name != "unknown" else name
