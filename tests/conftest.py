@@ -1,4 +1,4 @@
-"""A real Postgres for every test that asks: migrated once into a template, of which each test gets a clone of its own."""
+"""A real Postgres for every test that asks: migrated once into a template, cloned for each."""
 
 from __future__ import annotations
 
