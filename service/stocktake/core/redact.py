@@ -1,12 +1,8 @@
-"""Secrets never enter: values that look like credentials are replaced before they reach the database, a log or a page.
+"""Secrets never enter: what looks like a credential is replaced before it reaches the database, a log or a page.
 
-The patterns are those of detect-secrets, without its entropy detectors (they flag learning rates, commits and run ids)
-and without its keyword detector; plus a few that it lacks, and key names. Of a URL the
-password alone is replaced. A replaced value reads `[redacted:<rule>:<fingerprint>]`; the fingerprint is keyed (HMAC-SHA256 under the installation's key), so that two
-equal secrets can be recognised and none can be guessed.
-
-Never redacted: numbers, booleans, and whatever has neither a secret's shape nor a secret's name: digests, run ids,
-commits. A hexadecimal string whose key says `password` or `api_key` does have a secret's name.
+A secret becomes `[redacted:RULE:FINGERPRINT]`. The fingerprint is keyed (HMAC), so that two equal secrets can be
+recognised but not guessed. Numbers are never replaced. Digests and ids are not either, unless their name says that
+they are a password or key (`wandb_api_key`: some services' keys are 40 hex digits, and nothing but the name tells).
 """
 
 from __future__ import annotations
@@ -14,277 +10,283 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import hmac
-import importlib
+import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from enum import IntEnum
+from importlib.metadata import version
 from typing import Any
 
-from stocktake.core.words import words
+from stocktake.core import secret_patterns
 
-#: Raise it when the rules below change: a new policy is a new epoch.
-VERSION = 1
-
-# detect-secrets' detectors by module, class and rule name. Left out: the entropy detectors, KeywordDetector, public
-# IP addresses (no secret), and Artifactory's, IBM's and SoftLayer's, whose patterns are short words.
-_DETECTORS = (
-    ("aws", "AWSKeyDetector", "aws"),
-    ("azure_storage_key", "AzureStorageKeyDetector", "azure-storage-key"),
-    ("discord", "DiscordBotTokenDetector", "discord"),
-    ("github_token", "GitHubTokenDetector", "github"),
-    ("gitlab_token", "GitLabTokenDetector", "gitlab"),
-    ("jwt", "JwtTokenDetector", "jwt"),
-    ("mailchimp", "MailchimpDetector", "mailchimp"),
-    ("npm", "NpmDetector", "npm"),
-    ("openai", "OpenAIDetector", "openai"),
-    ("pypi_token", "PypiTokenDetector", "pypi"),
-    ("sendgrid", "SendGridDetector", "sendgrid"),
-    ("slack", "SlackDetector", "slack"),
-    ("square_oauth", "SquareOAuthDetector", "square"),
-    ("stripe", "StripeDetector", "stripe"),
-    ("telegram_token", "TelegramBotTokenDetector", "telegram"),
+_NUMBER = re.compile(r"[+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?%?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"\[redacted:.*|<.*>|\$\{?\w+\}?|\$\(.*|%\w+%|\{\{.*\}\}|\{\w*\}|[*x.•\-_#]+|none|null|true|false|yes|no|on|off|n/?a"
+    r"|undefined|unset|not[ _-]?set|empty|default|redacted|hidden|masked|required|optional|disabled|enabled|removed"
+    r"|secretstr.*|os\.(?:environ|getenv).*|env[:.].*|getenv.*|vault:.*|dbutils\..*|@microsoft\.keyvault.*",
+    re.IGNORECASE | re.DOTALL,
 )
-
-# What detect-secrets lacks, or marks only by its first line. A group named `secret` is the part that is replaced.
-_OWN = (
-    (
-        "private-key",
-        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[^-]*-----(?:[\s\S]*?-----END [A-Z0-9 ]*PRIVATE KEY[^-]*-----|[\s\S]*)",
-    ),
-    ("private-key", r"PuTTY-User-Key-File-[23][\s\S]*"),
-    ("url-userinfo", r"://[^:/?#\[\]@\s\"']*:(?P<secret>[^@/\s\"']+)@"),
-    ("azure-sas", r"[?&;](?:sig|Signature)=(?P<secret>[A-Za-z0-9%+/=_-]{16,})"),
-    ("azure-shared-key", r"(?:AccountKey|SharedAccessKey|SharedSecret)=(?P<secret>[A-Za-z0-9+/=]{16,})"),
-    ("huggingface", r"\bhf_[A-Za-z0-9]{30,}\b"),
-    ("databricks", r"\bdapi[0-9a-f]{32}(?:-\d)?\b"),
-    ("google", r"\bAIza[0-9A-Za-z_-]{35}"),
-    ("github", r"\bgithub_pat_[A-Za-z0-9_]{50,}"),
-    ("openai", r"\bsk-(?:proj|ant|svcacct|or)-[A-Za-z0-9_-]{20,}"),
-    ("npm", r"\bnpm_[A-Za-z0-9]{36}\b"),
-    ("aws", r"\bx-amz-signature=(?P<secret>[0-9a-fA-F]{64})"),
-    ("bearer", r"(?i)\bbearer\s+(?P<secret>[A-Za-z0-9._~+/=-]{16,})"),
-    (
-        "assignment",
-        r"(?i)(?:^|[\s;,&?\"'{(-])(?:[a-z0-9_]*(?:password|passwd|passphrase|api[_-]?key|secret[_-]?(?:access[_-]?)?key"
-        r"|client[_-]?secret|access[_-]?token|auth[_-]?token|refresh[_-]?token)|pwd)"
-        r"(?:\s*[=:]\s*|\s+)[\"']?(?P<secret>[^\s;,&\"'})]{6,})",
-    ),
+_PATH = re.compile(
+    r"(?:~|\.{0,2}|[A-Za-z]:)[/\\][\w.\-/\\ ]*|[\w.\-]+(?:/[\w.\-]+)*\.(?:json|ya?ml|pem|key|txt|cfg|ini|env|crt|p12)"
 )
-
-# The cheap look: bytes (lower case) that hold none of these hold nothing that the close look would find. Literals,
-# because searching for a hundred of them is many times faster than one pattern of alternatives. A raw document with escapes
-# that could hide a literal (\u0041, \/) is always looked at closely.
-_NAMES = words(
-    "passw passphrase pwd secret token credential bearer authorization apikey api_key api-key api.key "
-    "accesskey access_key access-key accountkey account_key account-key privatekey private_key "
-    "private-key authkey auth_key auth-key signingkey signing_key signing-key sharedkey shared_key "
-    "shared-key encryptionkey encryption_key encryption-key subscriptionkey subscription_key "
-    "subscription-key storagekey storage_key storage-key masterkey master_key master-key connectionstring "
-    "connection_string connection-string connstr conn_str conn-str connstring conn_string conn-string sas "
-    "pat"
+_BLOB = re.compile(r"[A-Za-z0-9/+=]{40,}")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
+_KNOWN_ID = re.compile(
+    r"(?:m-|tr-|sha(?:1|224|256|384|512)?[:-]|md5[:-]|run[-:]|[a-z]+-)?(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{7,128})",
+    re.IGNORECASE,
 )
-_MARKS = words(
-    r"a3t abia acca akia asia aws eyj ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ gr1348941 glpat- gldt- glft- glsoat- glrt- "
-    r"glcbt- glimt- glptt- glagent- gloas- sk- rk_live_ sk_live_ sg. xoxa- xoxb- xoxp- xoxo- xoxs- xoxr- hooks.slack "
-    r"sq0csp- pypi-ag npm_ _authtoken hf_ dapi aiza putty-user sharedaccess sig= signature= -us \u00 \/ "
-    r'"sas" "pat" _sas" _pat"'
-)
-_LITERALS = tuple(literal.encode() for literal in (*_NAMES, *_MARKS, "private key") if literal not in ("sas", "pat"))
-# Shapes without a literal of their own; each begins with a fixed character, which keeps the search fast.
-_SHAPES = tuple(
-    re.compile(pattern)
-    for pattern in (rb"://[^/?#@\s\"']*:[^/@\s\"']*@", rb":[0-9a-z_-]{35}", rb"\.[0-9a-z_-]{6}\.[0-9a-z_-]{27}")
-)
+_RANDOM = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=_\-.~]{16,}")
+_MARKER = re.compile(r"(\[redacted:[a-z\-]+:[0-9a-f]{12}\])")
+_SHORTEST = 6
+_LONG_NAME = 16  # a name may be a secret itself, but none of ours is shorter
+_DEEPEST = 6  # JSON inside JSON inside JSON...; deeper is searched as text
 
 
-def _suspicious(raw: bytes) -> bool:
-    """The cheap look. May say yes in vain; never says no where the close look would find something."""
-    lowered = raw.lower()
-    return any(literal in lowered for literal in _LITERALS) or any(shape.search(lowered) for shape in _SHAPES)
+class _Name(IntEnum):
+    """What a name says of its value."""
 
-
-_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-_STRONG = frozenset(["password", "passwd", "pwd", "passphrase", "secret", "apikey", "credential", "credentials"])
-_PAIRS = frozenset(
-    (first, last)
-    for last, firsts in (
-        ("key", "api access account private secret auth signing shared encryption subscription storage master"),
-        (
-            "token",
-            "auth access refresh bearer api sas session security id hf hub github gitlab slack bot wandb user deploy"
-            " personal",
-        ),
-        ("string", "connection conn"),
-        ("str", "connection conn"),
-        ("secret", "shared client"),
-    )
-    for first in words(firsts)
-)
-_ALONE = frozenset({"token", "bearer", "sas", "authorization", "pat"})  # only with a value that looks random
-# What a key is about, if it ends so: `password_length`, `secret_name`, `token_type`, `access_key_id` is caught by AKIA.
-_HARMLESS_END = frozenset(
-    words(
-        "length len policy count size type name id ids path file dir env var variable field column columns "
-        "enabled required url uri endpoint expiry expires ttl scope strength hash algorithm method mode limit "
-        "rate index offset version provider source store manager vault ref reference"
-    )
-)
-_VARIABLE = re.compile(
-    r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|\$\{?\w+\}?|\{\{.*\}\}|%\w+%|env:\w+|<.*>|\[.*\]|\*+|x+|\.{3,}", re.DOTALL
-)
-_PATH = re.compile(r"(?:[A-Za-z]:\\|~?/|\.{1,2}/)[^\s]*/[^\s]*|[a-z][a-z0-9+.-]*://\S+")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_PLAIN = frozenset(
-    words("true false none null nan inf yes no on off default auto unknown required optional enabled disabled")
-)
-_MARKED = "[redacted:"
+    PLAIN = 0
+    WEAK = 1  # a secret if it looks random
+    STRONG = 2  # a secret unless it is a number, a path, a placeholder
+    ALWAYS = 3  # the configuration says so
+    ALLOWED = 4  # the configuration says it is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redaction:
-    """That a value was replaced: where, and by which rule. Never the value."""
+    """One replaced value: where it stood and which rule found it; never what it was."""
 
     path: str
     rule: str
 
 
 class Redactor:
-    """Replaces secrets in documents and texts. Pure after construction; one per process is enough."""
+    """Replaces secrets in documents and texts. `keys` and `values` are regular expressions, `allow` globs of names."""
 
     def __init__(
         self, key: bytes, keys: Sequence[str] = (), values: Sequence[str] = (), allow: Sequence[str] = ()
     ) -> None:
-        """`keys` and `values` are further patterns (regular expressions), `allow` are globs of keys left alone."""
+        own = [secret_patterns.Rule(name="configured", pattern=re.compile(value, re.IGNORECASE)) for value in values]
         self._key = key
-        self._allow = tuple(allow)
-        self._configured = bool(keys or values)  # patterns of the operator's have no anchors: look closely always
+        self._rules = (*own, *secret_patterns.rules())
         self._keys = tuple(re.compile(pattern, re.IGNORECASE) for pattern in keys)
-        own = [(rule, re.compile(pattern)) for rule, pattern in _OWN]
-        mine = [("configured", re.compile(pattern)) for pattern in values]
-        self._patterns: tuple[tuple[str, re.Pattern[str]], ...] = (*own, *_detectors(), *mine)
-        described = [VERSION, *keys, *values, *allow, *(p.pattern for _, p in self._patterns)]
-        self.policy = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
-
-    def fingerprint(self, value: str) -> str:
-        """Return 12 hex digits of HMAC-SHA256 under the installation's key."""
-        return hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:12]
+        self._allow = tuple(re.compile(fnmatch.translate(glob), re.IGNORECASE) for glob in allow)
+        # What an operator's expression matches cannot be seen in raw bytes: then every document is looked at.
+        self._always = bool(keys or values)
+        self._names: dict[str, _Name] = {}
+        self.policy = _policy(self._rules, keys, allow)
 
     def redact(self, document: Mapping[str, Any], raw: bytes | None) -> tuple[Mapping[str, Any], tuple[Redaction, ...]]:
-        """Return the document without its secrets, and what was replaced; the same object where nothing was.
+        """Replace the secrets of a document; the same object comes back when there are none.
 
-        `raw` are the bytes that the document came from: the cheap look happens there. None asks for the close look.
+        `raw` are the bytes that the document was parsed from: a cheap look at them spares most documents the close one.
         """
-        if raw is not None and not self._configured and not _suspicious(raw):
+        if raw is not None and not self._suspicious(raw):
             return document, ()
         found: list[Redaction] = []
-        cleaned = self._clean(document, "", "", found)
-        return (cleaned, tuple(found)) if found else (document, ())
+        clean = self._walk(document, _Name.PLAIN, "", found, 0)
+        return (clean, tuple(found)) if found else (document, ())
 
     def text(self, value: str) -> str:
-        """Return a text (a URL, a message, a line of log) without the secrets in it."""
-        return self._by_shape(value, "", [])
-
-    def _clean(self, value: Any, name: str, path: str, found: list[Redaction]) -> Any:
-        if isinstance(value, str):
-            return self._string(value, name, path, found)
-        if isinstance(value, Mapping):
-            # Lists of {key, value} pairs are named by their key; everything else by its own name.
-            pair = value.get("key") if "value" in value and isinstance(value.get("key"), str) else None
-            return {
-                inner: self._clean(
-                    item, pair if pair and inner == "value" else inner, f"{path}.{inner}" if path else inner, found
-                )
-                for inner, item in value.items()
-            }
-        if isinstance(value, (list, tuple)):
-            return [self._clean(item, name, f"{path}[{index}]", found) for index, item in enumerate(value)]
-        return value
-
-    def _string(self, value: str, name: str, path: str, found: list[Redaction]) -> str:
-        if len(value) < 6 or value.startswith(_MARKED) or any(fnmatch.fnmatchcase(name, glob) for glob in self._allow):
+        """Replace the secrets inside a text of any kind: an address, an error message, a line of log."""
+        if not self._suspicious(value.encode("utf-8", "surrogatepass")):
             return value
-        if value[0] in "{[" and value[-1] in "}]":
-            try:
-                inner = json.loads(value)
-            except (ValueError, RecursionError):
-                pass
-            else:
-                if isinstance(inner, (dict, list)):
-                    below: list[Redaction] = []
-                    cleaned = self._clean(inner, name, path, below)
-                    found += below
-                    return json.dumps(cleaned, ensure_ascii=False) if below else value
-        if self._secret_name(name, value):
-            found.append(Redaction(path=path, rule="key-name"))
-            return self._mark("key-name", value)
-        return self._by_shape(value, path, found)
+        found: list[str] = []
+        return self._text(value, found.append)
 
-    def _by_shape(self, value: str, path: str, found: list[Redaction]) -> str:
-        if not self._configured and not _suspicious(value.encode("utf-8", "surrogatepass")):
-            return value
-        for rule, pattern in self._patterns:
-            group: int | str = "secret" if "secret" in pattern.groupindex else 0
-            pieces, end = [], 0
-            for hit in pattern.finditer(value):
-                secret = hit.group(group)
-                if secret.startswith(_MARKED) or (rule == "assignment" and not _credential(secret)):
-                    continue
-                pieces += [value[end : hit.start(group)], self._mark(rule, secret)]
-                end = hit.end(group)
-            if pieces:
-                found.append(Redaction(path=path, rule=rule))
-                value = "".join([*pieces, value[end:]])
-        return value
+    def fingerprint(self, value: str) -> str:
+        """Return the keyed fingerprint of a secret: twelve hex digits."""
+        return hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:12]
 
-    def _mark(self, rule: str, value: str) -> str:
-        return f"{_MARKED}{rule}:{self.fingerprint(value)}]"
+    def _suspicious(self, raw: bytes) -> bool:
+        return self._always or secret_patterns.suspicious(raw)
 
-    def _secret_name(self, name: str, value: str) -> bool:
+    def _replacement(self, rule: str, secret: str) -> str:
+        return f"[redacted:{rule}:{self.fingerprint(secret)}]"
+
+    def _name(self, name: str) -> _Name:
+        known = self._names.get(name)
+        if known is None:
+            if len(self._names) > 10_000:
+                self._names.clear()
+            known = self._names[name] = self._judge(name)
+        return known
+
+    def _judge(self, name: str) -> _Name:
+        if any(glob.match(name) for glob in self._allow):
+            return _Name.ALLOWED
         if any(pattern.search(name) for pattern in self._keys):
-            return True
-        lowered = name.lower()
-        if not any(word in lowered for word in _NAMES):
-            return False
-        parts = [word.lower() for word in _WORDS.findall(name)]
-        if not parts or parts[-1] in _HARMLESS_END:
-            return False
-        strong = any(part in _STRONG for part in parts) or any(pair in _PAIRS for pair in pairwise(parts))
-        if strong:
-            return _credential(value)
-        return parts[-1] in _ALONE and _random(value)
+            return _Name.ALWAYS
+        split = secret_patterns.CAMEL.sub("_", name)
+        if secret_patterns.ABOUT.search(split):
+            return _Name.PLAIN
+        if secret_patterns.STRONG_NAME.search(split) or secret_patterns.STRONG_NAME.search(name):
+            return _Name.STRONG
+        return _Name.WEAK if secret_patterns.WEAK_NAME.search(split) else _Name.PLAIN
+
+    def _walk(self, value: Any, name: _Name, path: str, found: list[Redaction], depth: int) -> Any:
+        if isinstance(value, str):
+            return self._value(value, name, path, found, depth)
+        if isinstance(value, Mapping):
+            return self._map(value, name, path, found, depth)
+        if isinstance(value, list | tuple):
+            items = [self._walk(item, name, f"{path}[{n}]", found, depth) for n, item in enumerate(value)]
+            return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+        return value
+
+    def _map(self, value: Mapping[str, Any], name: _Name, path: str, found: list[Redaction], depth: int) -> Any:
+        changed = False
+        result: dict[str, Any] = {}
+        label = _label(value)
+        for key, item in value.items():
+            key_path = _step(path, key)
+            own = self._name(label if label is not None and key == "value" else key)
+            if own == _Name.PLAIN and name != _Name.ALLOWED and not secret_patterns.ABOUT.search(f"_{key}"):
+                own = name  # below `credentials:` everything is one
+            clean = self._walk(item, own, key_path, found, depth)
+            hits: list[str] = []
+            new_key = self._patterns(key, hits.append) if own != _Name.ALLOWED and len(key) >= _LONG_NAME else key
+            found.extend(Redaction(path=_step(path, new_key), rule=rule) for rule in hits)
+            changed = changed or clean is not item or new_key is not key
+            result[new_key] = clean
+        return result if changed else value
+
+    def _value(self, value: str, name: _Name, path: str, found: list[Redaction], depth: int) -> str:
+        if name == _Name.ALLOWED or (len(value) < _SHORTEST and name != _Name.ALWAYS):
+            return value
+        if _is_secret(value, name):
+            found.append(Redaction(path=path, rule=self._rule_of(value, name)))
+            return self._replacement(found[-1].rule, value)
+        if name == _Name.PLAIN and not self._suspicious(value.encode("utf-8", "surrogatepass")):
+            return value
+        if depth < _DEEPEST and value.lstrip()[:1] in ("{", "["):
+            clean = self._json(value, name, path, found, depth)
+            if clean is not None:
+                return clean
+        rules: list[str] = []
+        clean = self._text(value, rules.append)
+        found.extend(Redaction(path=path, rule=rule) for rule in rules)
+        return clean
+
+    def _rule_of(self, value: str, name: _Name) -> str:
+        """Name a secret that its name gave away by what it looks like, where that is known: it helps who cleans up."""
+        if name == _Name.ALWAYS:
+            return "configured"
+        return next((rule.name for rule in self._rules if rule.pattern.fullmatch(value) and not rule.group), "name")
+
+    def _json(self, value: str, name: _Name, path: str, found: list[Redaction], depth: int) -> str | None:
+        """Search a value that is JSON itself; None where it is not."""
+        try:
+            inner = json.loads(value)
+            hits: list[Redaction] = []
+            clean = self._walk(inner, name, "", hits, depth + 1)
+        except (ValueError, RecursionError):
+            return None
+        if not hits:
+            return value
+        found.extend(Redaction(path=path, rule=hit.rule) for hit in hits)
+        return json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
+
+    def _text(self, value: str, tell: Callable[[str], None]) -> str:
+        value = self._patterns(value, tell)
+        # What was replaced before is not looked into again.
+        parts = _MARKER.split(value)
+        return "".join(part if n % 2 else self._assignments(part, tell) for n, part in enumerate(parts))
+
+    def _patterns(self, value: str, tell: Callable[[str], None]) -> str:
+        for rule in self._rules:
+            if rule.pattern.search(value) is not None:
+                value = _substitute(rule.pattern, value, rule.group, self._swap(rule.name, tell))
+        return value
+
+    def _swap(self, rule: str, tell: Callable[[str], None]) -> Callable[[str], str]:
+        def swap(secret: str) -> str:
+            if _PLACEHOLDER.fullmatch(secret) or "[redacted:" in secret:
+                return secret
+            tell(rule)
+            return self._replacement(rule, secret)
+
+        return swap
+
+    def _assignments(self, value: str, tell: Callable[[str], None]) -> str:
+        def swap(hit: re.Match[str]) -> str:
+            group = "quoted" if hit["quoted"] is not None else "bare"
+            secret, mark = hit[group], hit["mark"].strip()
+            if not mark and not value[: hit.start()].rpartition(" ")[2].startswith("-"):
+                return hit[0]  # prose: "password reset"; only an option takes its value after a space
+            if group == "bare" and mark == ":" and not (re.search(r"\d", secret) and re.search(r"[A-Za-z]", secret)):
+                return hit[0]  # prose: "password: ask the owner"
+            if not _is_secret(secret, _Name.STRONG):
+                return hit[0]
+            tell("name")
+            start, end = hit.start(group) - hit.start(), hit.end(group) - hit.start()
+            return hit[0][:start] + self._replacement("name", secret) + hit[0][end:]
+
+        return secret_patterns.ASSIGNMENT.sub(swap, value)
 
 
-def _credential(value: str) -> bool:
-    """Whether a value could be a credential at all, given that its key says so."""
-    value = value.strip()
-    return not (
-        len(value) < 6
-        or value.lower() in _PLAIN
-        or _NUMBER.fullmatch(value)
-        or _VARIABLE.fullmatch(value)
-        or _PATH.fullmatch(value)
-        or value.startswith(_MARKED)
-    )
+def _is_secret(value: str, name: _Name) -> bool:
+    """Say whether a whole value is a secret, by what its name says and by what it looks like."""
+    if name == _Name.ALWAYS:
+        return bool(value) and not value.startswith("[redacted:")
+    if name not in (_Name.WEAK, _Name.STRONG) or len(value) < _SHORTEST:
+        return False
+    text = value.strip()
+    if _NUMBER.fullmatch(text) or _PLACEHOLDER.fullmatch(text) or _ADDRESS.match(text) or text[:1] in ("{", "["):
+        return False
+    if _PATH.fullmatch(text) and not _BLOB.fullmatch(text):
+        return False
+    if name == _Name.WEAK:
+        return bool(_RANDOM.fullmatch(text)) and not _KNOWN_ID.fullmatch(text) and _mixed(text)
+    return len(text) >= _SHORTEST
 
 
-def _random(value: str) -> bool:
-    """Whether a value looks made by a machine: long, in one piece, letters and digits mixed."""
-    piece = value.strip().removeprefix("Bearer ")
-    return (
-        len(piece) >= 16
-        and not re.search(r"[\s<>|\[\]{}]", piece)
-        and bool(re.search(r"\d", piece))
-        and bool(re.search(r"[A-Za-z]", piece))
-        and _credential(piece)
-    )
+def _mixed(text: str) -> bool:
+    """Say whether a text is put together like a random one: both cases, or many digits between letters."""
+    both = any(c.islower() for c in text) and any(c.isupper() for c in text)
+    turns = sum(a.isdigit() != b.isdigit() for a, b in itertools.pairwise(text))
+    return turns >= (3 if both else 6)
 
 
-def _detectors() -> list[tuple[str, re.Pattern[str]]]:
-    """Take the compiled patterns out of detect-secrets. Imported here: it brings an HTTP client that we do not use."""
-    found = []
-    for module, name, rule in _DETECTORS:
-        detector = getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), name)
-        found += [(rule, pattern) for pattern in detector.denylist]
-    return found
+def _label(value: Mapping[str, Any]) -> str | None:
+    """Return the name in {"key": NAME, "value": ...}, the way that lists of pairs are written."""
+    if "value" in value:
+        for key in ("key", "name"):
+            if isinstance(value.get(key), str):
+                return str(value[key])
+    return None
+
+
+def _substitute(pattern: re.Pattern[str], text: str, group: int, swap: Callable[[str], str]) -> str:
+    def replace(hit: re.Match[str]) -> str:
+        start, end = hit.start(group) - hit.start(), hit.end(group) - hit.start()
+        return hit[0][:start] + swap(hit[group]) + hit[0][end:]
+
+    return pattern.sub(replace, text)
+
+
+def _step(path: str, name: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        return f"{path}.{name}" if path else name
+    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{path}['{quoted}']"
+
+
+def _policy(rules: Sequence[secret_patterns.Rule], keys: Sequence[str], allow: Sequence[str]) -> str:
+    """Digest everything that decides what is replaced: another policy is another normalisation epoch."""
+
+    def parts() -> Iterator[str]:
+        yield f"{secret_patterns.VERSION} detect-secrets {version('detect-secrets')}"
+        for rule in rules:
+            yield f"{rule.name} {rule.group} {rule.pattern.flags} {rule.pattern.pattern}"
+        yield from (
+            secret_patterns.STRONG_NAME.pattern,
+            secret_patterns.WEAK_NAME.pattern,
+            secret_patterns.ABOUT.pattern,
+        )
+        yield from (secret_patterns.ASSIGNMENT.pattern, _PLACEHOLDER.pattern, _RANDOM.pattern, _KNOWN_ID.pattern)
+        yield from ("keys", *keys, "allow", *allow)
+
+    return hashlib.sha256("\0".join(parts()).encode()).hexdigest()[:16]
