@@ -63,6 +63,7 @@ def mlflow_server(
             f"database_uri = sqlite:///{folder / 'auth.db'}\n"
             f"admin_username = {ADMIN[0]}\nadmin_password = {ADMIN[1]}\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            "auth_cache_ttl_seconds = 600\n"  # hashing a password takes half a second
         )
         env |= {"MLFLOW_AUTH_CONFIG_PATH": str(settings), "MLFLOW_FLASK_SERVER_SECRET_KEY": "only-for-tests"}
         env |= {"MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1]}

@@ -93,6 +93,18 @@ def edit(change: Callable[[Any], Any]) -> Action:
     return act
 
 
+def first_page_again(tokens: Callable[[], str], empty: bool = False) -> Action:
+    """Answer every search with its first page (or nothing) and a token from the test: pages that never end."""
+    kept: list[Any] = []
+
+    def act(seen: Seen, ask: Callable[[], Reply]) -> Reply:
+        kept.append(kept[0] if kept else json.loads(ask().body))
+        page = ({} if empty else kept[0]) | {"next_page_token": tokens()}
+        return Reply(headers={"content-type": "application/json"}, body=json.dumps(page).encode())
+
+    return act
+
+
 def hang(released: threading.Event, longest: float = 30.0) -> Action:
     """Say nothing until the test sets the event."""
 

@@ -40,8 +40,15 @@ class ForbiddenRequest(RuntimeError):
     """Our own code tried to send something that could change the watched server: a bug, never a source's trouble."""
 
 
-class PageTooLarge(Exception):
+class PageTooLarge(SourceError):
     """The answer is larger than one page may be: ask again for half as many items."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            Trouble.TRUNCATED,
+            f"{what} answered with more than one page may hold",
+            next_step="Look for a proxy that alters answers; an MLflow server's answer to this is small.",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ class MlflowApi:
                 answer = self._page(search, size, token)
             except PageTooLarge as exc:
                 if size == 1:
-                    raise _truncated(f"{exc} has an item of more than {self._hard_bytes:,} bytes") from exc
+                    raise _truncated(f"{search.path} has an item of more than {self._hard_bytes:,} bytes") from exc
                 size //= 2
                 continue
             page = split(search.kind, answer)
@@ -148,12 +148,14 @@ class MlflowApi:
         """Whether the server knows this endpoint. Every trouble but "unknown" is left for the listing to meet."""
         try:
             return self._page(search, 1, "", accept=NOT_OFFERED).status not in NOT_OFFERED
-        except (SourceError, PageTooLarge):
+        except SourceError:
             return True
 
-    def get(self, kind: Kind, key: str) -> Item | None:
+    def get(self, kind: Kind, key: str, *, traces_v2: bool = False) -> Item | None:
         """One item by id; None where MLflow itself says that it does not exist (a 404 without its code does not)."""
         path, params = _ADDRESS[kind](key)
+        if kind is Kind.TRACE and traces_v2:
+            path = f"{TRACES_V2}/{quote(key, safe='')}/info"
         answer = self._http.get(path, params, accept=frozenset({404}), limit=self._hard_bytes)
         if answer.status == 404:
             if error_code(answer) in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):

@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
 from stocktake.sources import mlflow_api as api
-from stocktake.sources.http import HttpClient, HttpConfig, PageTooLarge
+from stocktake.sources.http import HttpClient, HttpConfig
 from stocktake.sources.mlflow_aliases import Aliases
 from stocktake.sources.mlflow_documents import parse
 from stocktake.sources.mlflow_pages import encode
@@ -150,9 +150,7 @@ class MlflowRest:
             if key in answers:
                 continue
             try:
-                answers[key] = self._server_item() if kind is Kind.WORKSPACE else self._api.get(kind, key)
-            except PageTooLarge:
-                continue
+                answers[key] = self._get(kind, key)
             except SourceError as exc:
                 log.info("an asset could not be confirmed", extra={"action": "confirm_failed", "trouble": exc.trouble})
                 if exc.trouble in _HOPELESS:
@@ -192,7 +190,7 @@ class MlflowRest:
         if not planned:
             yield Listing(scope=Scope(kind=kind, covers=()), pages=iter(()), promise=promise)
         for group in planned:
-            yield self._listing(kind, self._api.pages(self._search(kind, group.ids)), promise, group)
+            yield self._listing(kind, self._pages(kind, group.ids), promise, group)
 
     def _moving(self, kind: Kind, since: datetime, known: Known, promise: ScopeState) -> Iterator[Listing]:
         """What is new or moving in any experiment, then all of the experiments that changed themselves."""
@@ -207,12 +205,26 @@ class MlflowRest:
         if changed := known.changed(Kind.EXPERIMENT):
             sizes = {key: size for key, size in known.partition_sizes(kind).items() if key in changed}
             for group in groups([key for key in self._experiments if key in changed], sizes):
-                yield self._listing(kind, self._api.pages(self._search(kind, group.ids)), promise, group)
+                yield self._listing(kind, self._pages(kind, group.ids), promise, group)
 
     def _filtered(self, kind: Kind, filters: Sequence[str]) -> Iterator[Page]:
         for filter_ in filters:
             for experiments in chunks(self._experiments, _HOT_CHUNK):
-                yield from self._api.pages(self._search(kind, experiments, filter_))
+                yield from self._pages(kind, experiments, filter_)
+
+    def _pages(self, kind: Kind, experiments: Sequence[str], filter_: str = "") -> Iterator[Page]:
+        """Pages of some experiments. MLflow refuses a search for traces when one experiment of many may not be read
+        (of runs and logged models it leaves out what may not be read): the others are asked for in halves."""
+        try:
+            yield from self._api.pages(self._search(kind, experiments, filter_))
+        except SourceError as exc:
+            filtered = self._identity is not None and self._identity.filtered
+            if kind is not Kind.TRACE or exc.trouble is not Trouble.PERMISSION or not filtered:
+                raise
+            if len(experiments) > 1:
+                middle = len(experiments) // 2
+                yield from self._pages(kind, experiments[:middle], filter_)
+                yield from self._pages(kind, experiments[middle:], filter_)
 
     def _experiment_pages(self) -> Iterator[Page]:
         seen = dict[str, None]()
@@ -252,6 +264,12 @@ class MlflowRest:
     def _workspace_pages(self) -> Iterator[Page]:
         requested_at = self._now()
         yield Page(items=[self._server_item()], requested_at=requested_at)
+
+    def _get(self, kind: Kind, key: str) -> Item | None:
+        if kind is Kind.WORKSPACE:
+            item = self._server_item()
+            return item if item.key == key else None
+        return self._api.get(kind, key, traces_v2=self._traces_v2)
 
     def _server_item(self) -> Item:
         facts = self._api.server() | {"uri": self._config.http.base_url.rstrip("/")}
