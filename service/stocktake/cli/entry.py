@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from enum import StrEnum
 from pathlib import Path
@@ -66,7 +67,11 @@ def options(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer and errors.")] = False,
     log_format: Annotated[
         LogFormat | None,
-        typer.Option("--log-format", help="How to log on stderr. [default: text on a terminal, else json]"),
+        typer.Option(
+            "--log-format",
+            metavar="|".join(LogFormat),
+            help="How to log on stderr. [default: text on a terminal, else json]",
+        ),
     ] = None,
     version: Annotated[  # noqa: ARG001 - acted on by its callback
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
@@ -97,7 +102,12 @@ app.command("version")(operate.version)
 
 def main() -> None:
     """Run the command line of this process and end with its exit code."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if any(one.is_alive() and not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+        # A scan that hangs on its server was given up; Python would wait for its thread. What is published stands.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -77,15 +77,21 @@ def _watch(current: Session, settings: Settings) -> int:
     current.logging(settings, level=settings.log.level)
     with _until_signalled() as stop, open_app(settings) as app:
         names = ", ".join(one.name for one in settings.workspaces)
-        host = f"[{settings.web.host}]" if ":" in settings.web.host else settings.web.host
         current.tell(
-            f"Watching {clean(names)}. Ctrl-C stops it.\n"
-            f"  health   http://{host}:{settings.web.port}/healthz and /readyz\n"
-            f"  metrics  http://{host}:{settings.web.port}/metrics\n"
+            f"Watching {clean(names)}. Ctrl-C stops it.\n{_where(settings)}"
             "  in another terminal: stocktake status, stocktake changes, stocktake list run"
         )
         run_worker(app, stop=stop)
     return ExitCode.COMPLETE
+
+
+def _where(settings: Settings) -> str:
+    """Say where health and metrics are; a port that is chosen freely is told by the log."""
+    web = settings.web
+    if web.port == 0:
+        return "  health and metrics: the log tells the port (endpoint ready)\n"
+    host = f"[{web.host}]" if ":" in web.host else web.host
+    return f"  health   http://{host}:{web.port}/healthz and /readyz\n  metrics  http://{host}:{web.port}/metrics\n"
 
 
 @contextmanager
@@ -189,7 +195,9 @@ def config_check(context: typer.Context) -> int:
 @config.command("show")
 def config_show(
     context: typer.Context,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table prints YAML.")] = Output.TABLE,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", metavar="table|json", help="table prints YAML.")
+    ] = Output.TABLE,
 ) -> int:
     """Print the configuration in effect, with every default. It holds no secret, only the names of variables."""
     if output == Output.TSV:

@@ -163,8 +163,12 @@ def changes(
     until: UntilOption = None,
     what: Annotated[str | None, typer.Option("--kind", "-k", metavar="KIND", help="Only this kind.")] = None,
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only the asset with this id.")] = None,
-    type_: Annotated[ChangeType | None, typer.Option("--type", help="Only this type.")] = None,
-    category: Annotated[Category | None, typer.Option("--category", help="Only this category.")] = None,
+    type_: Annotated[
+        ChangeType | None, typer.Option("--type", metavar="|".join(ChangeType), help="Only this type.")
+    ] = None,
+    category: Annotated[
+        Category | None, typer.Option("--category", metavar="|".join(Category), help="Only this category.")
+    ] = None,
     expand: Annotated[
         bool, typer.Option("--expand", help="One line for every change, also those that a larger one explains.")
     ] = False,

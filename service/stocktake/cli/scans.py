@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_GRACE = 3.0  # seconds that scans have to stop after Ctrl-C
 _TELL_EVERY = 10.0  # seconds between two lines about a scan under way, where there is no terminal
 
 WorkspacesArgument = Annotated[
@@ -67,20 +68,8 @@ def scan(
         )
     mode = Mode.HOT if hot else Mode.SWEEP
     current.logging(settings, level="INFO" if not sys.stderr.isatty() and not current.quiet else None)
-    stop = threading.Event()
-    with (
-        open_app(settings) as app,
-        _progress(current) as tell,
-        ThreadPoolExecutor(min(len(names), settings.concurrency.workspaces), thread_name_prefix="scan") as pool,
-    ):
-        waiting = [pool.submit(_scan, app, name, mode, tell, stop) for name in names]
-        try:
-            done = [one.result() for one in waiting]
-        except BaseException:
-            stop.set()
-            for one in waiting:
-                one.cancel()
-            raise
+    with open_app(settings) as app, _progress(current) as tell:
+        done = _all(app, names, mode, tell)
     reports = [rows.scan(one) if not isinstance(one, Mapping) else dict(one) for one in done]
     if output == Output.JSON:
         write_json(reports)
@@ -89,6 +78,21 @@ def scan(
     else:
         _reports(reports)
     return of_scans(ScanState(one["state"]) for one in reports)
+
+
+def _all(app: App, names: Sequence[str], mode: Mode, tell: Callable[[Progress], None]) -> list[Any]:
+    """Scan every workspace beside each other; Ctrl-C stops them at their next page, or leaves those that hang."""
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(min(len(names), app.settings.concurrency.workspaces), thread_name_prefix="scan")
+    waiting = [pool.submit(_scan, app, name, mode, tell, stop) for name in names]
+    try:
+        return [one.result() for one in waiting]
+    except BaseException:
+        stop.set()
+        wait(waiting, timeout=_GRACE)
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _scan(

@@ -149,7 +149,10 @@ WorkspaceOption = Annotated[
     list[str] | None,
     typer.Option("--workspace", "-w", metavar="NAME", help="Only this workspace; may be repeated. [default: all]"),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="A table for people; json and tsv for programs.")]
+OutputOption = Annotated[
+    Output,
+    typer.Option("--output", "-o", metavar="|".join(Output), help="A table for people; json and tsv for programs."),
+]
 AtOption = Annotated[
     str | None,
     typer.Option("--at", metavar="TIME", help="As it was known then. A time without an offset is local time."),

@@ -63,7 +63,7 @@ def _relative(words: str, now: datetime) -> datetime | None:
     if not body:
         return None
     try:
-        return (_months_before(now, months) - timedelta(seconds=seconds)).astimezone(UTC)
+        return _months_before(now, months).astimezone(UTC) - timedelta(seconds=seconds)
     except (OverflowError, ValueError):
         raise TimeError(f"{words!r} is further back than a calendar goes.") from None
 

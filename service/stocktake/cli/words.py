@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from stocktake.cli.render import clean, shorten
-from stocktake.cli.times import ago, short
+from stocktake.cli.times import ago, exact, short
 
+_METRIC = re.compile(r"metrics[.\[].*\.value", re.DOTALL)
+_TIME = re.compile(r"(^|\.|_)(time|timestamp)(_ms)?$")
 _PLURAL = {"registered_model": "registered models", "logged_model": "logged models", "model_version": "model versions"}
 
 
@@ -53,16 +56,18 @@ def what(item: Mapping[str, Any], *, several: bool, who: bool = True) -> str:
 
 def fields(item: Mapping[str, Any], *, most: int = 6) -> str:
     """Write the differing fields, the first few of them: path: before -> after."""
-    found = list(item["fields"])
+    found = list(_without_steps(item["fields"]))
     lines = [field(one) for one in found[:most]]
     if len(found) > most:
         lines.append(f"and {len(found) - most} more fields (--output json shows them)")
     return "\n".join(lines)
 
 
-def field(one: Mapping[str, Any]) -> str:
+def field(one: Mapping[str, Any], *, zone: tzinfo | None = None) -> str:
     """Write one differing field; what was not there before, or is not there now, is said shorter."""
-    path, before, after = clean(str(one["path"])), _measured(one.get("before")), _measured(one.get("after"))
+    path = str(one["path"])
+    before, after = (_readable(path, one.get(side), zone) for side in ("before", "after"))
+    path = clean(path)
     if before is None:
         return f"{path}: set to {shorten(after)}"
     if after is None:
@@ -70,10 +75,22 @@ def field(one: Mapping[str, Any]) -> str:
     return f"{path}: {shorten(before)} -> {shorten(after)}"
 
 
-def _measured(value: Any) -> Any:
-    """A metric is its value; its step and time stay in the JSON output."""
+def _without_steps(found: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """A metric that moved is one line: its value. Its step and time stay in the JSON output."""
+    moved = {str(one["path"])[: -len(".value")] for one in found if _METRIC.fullmatch(str(one["path"]))}
+    for one in found:
+        base, _, last = str(one["path"]).rpartition(".")
+        if base not in moved:
+            yield one
+        elif last == "value":
+            yield {**one, "path": base}
+
+
+def _readable(path: str, value: Any, zone: tzinfo | None) -> Any:
     if isinstance(value, Mapping) and "value" in value and value.keys() <= {"value", "step", "timestamp"}:
         return value["value"]
+    if _TIME.search(path) and isinstance(value, int) and 10**11 < value < 10**14:
+        return exact(datetime.fromtimestamp(value / 1000, UTC), zone=zone)
     return value
 
 
