@@ -105,6 +105,7 @@ def scan(
     redactor: Redactor,
     key: bytes,
     guard: Guard,
+    owner: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> ScanReport:
@@ -127,6 +128,7 @@ def scan(
                 redactor=redactor,
                 raw_key=_raw_key(key, epoch),
                 guard=guard,
+                owner=owner,
                 progress=progress,
                 stop=stop,
             )
@@ -154,6 +156,7 @@ class _Pass:
     redactor: Redactor
     raw_key: bytes
     guard: Guard
+    owner: str | None  # of assets that name none themselves
     progress: Callable[[Progress], None] | None
     stop: Callable[[], bool]
     staged: dict[tuple[Kind, str], publish.Staged] = field(default_factory=dict)
@@ -239,6 +242,8 @@ class _Pass:
         if redactions or more:
             self.redactions[kind] += len(redactions) + len(more)
             asset = _clean(replace(asset, document=document, aside=aside), self.redactor)
+        if asset.owner is None and self.owner is not None:
+            asset = replace(asset, owner=self.owner)
         return publish.Staged(
             asset=asset,
             document=canonical.encode(asset.document),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -28,6 +30,7 @@ from stocktake.store.embedded import embedded_postgres
 from stocktake.store.engine import make_engine
 from stocktake.telemetry.exporters import AzureMonitorConfig, OtlpConfig
 from stocktake.telemetry.figures import RequestFigures, ScanFigures
+from stocktake.telemetry.logs import redact_with
 from stocktake.telemetry.providers import Telemetry, TelemetryConfig, setup_telemetry
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ class App:
     key: bytes
     telemetry: Telemetry
     environ: Mapping[str, str]
+    _running: set[Source] = field(default_factory=set, repr=False)
+    _slots: dict[str, threading.BoundedSemaphore] = field(default_factory=dict, repr=False)  # by host
 
     def workspace(self, name: str) -> WorkspaceSettings:
         """Return the settings of a workspace. Raises KeyError."""
@@ -54,7 +59,14 @@ class App:
     def source(self, name: str, now: Callable[[], datetime] | None = None) -> Source:
         """Make a source of a workspace; the caller closes it."""
         workspace = self.workspace(name)
-        return make_source(workspace, self.settings, self.environ, now or (lambda: datetime.now(UTC)))
+        host = urlsplit(workspace.mlflow.uri or "").netloc
+        slots = self._slots.setdefault(host, threading.BoundedSemaphore(self.settings.concurrency.requests_per_server))
+        return make_source(workspace, self.settings, self.environ, now or (lambda: datetime.now(UTC)), slots)
+
+    def abort(self) -> None:
+        """End the requests that running scans are waiting for: their scopes become partial, and the scans end."""
+        for source in list(self._running):
+            source.close()
 
     def scan(
         self,
@@ -67,10 +79,33 @@ class App:
         """Take stock of a workspace once and tell telemetry. Raises what pipeline.scan raises."""
         workspace = self.workspace(name)
         self.telemetry.watching(name)
-        report = pipeline.scan(
+        sources: list[Source] = []
+
+        def watched(now: Callable[[], datetime]) -> Source:
+            sources.append(self._watched(name, now))
+            self._running.update(sources)
+            return sources[-1]
+
+        try:
+            report = self._scan(workspace, mode, watched, progress, stop)
+        finally:
+            self._running.difference_update(sources)
+        self._tell(report)
+        return report
+
+    def _scan(
+        self,
+        workspace: WorkspaceSettings,
+        mode: Mode,
+        watched: Callable[[Callable[[], datetime]], Source],
+        progress: Callable[[pipeline.Progress], None] | None,
+        stop: Callable[[], bool],
+    ) -> pipeline.ScanReport:
+        return pipeline.scan(
             self.engine,
-            lambda now: self._watched(name, now),
-            workspace=name,
+            watched,
+            workspace=workspace.name,
+            owner=workspace.owner,
             source_name=source_name(workspace),
             uri=address(workspace),
             mode=mode,
@@ -80,8 +115,6 @@ class App:
             progress=progress,
             stop=stop,
         )
-        self._tell(report)
-        return report
 
     def age_limits(self, name: str) -> dict[Mode, float]:
         """Return how old a complete look may become, in seconds, by mode: the published staleness bound."""
@@ -192,6 +225,7 @@ def open_app(
         installation.check_key(engine, key)
         redaction = settings.redaction
         redactor = Redactor(key, keys=redaction.keys, values=redaction.values, allow=redaction.allow)
+        redact_with(redactor.text)
         telemetry = setup_telemetry(telemetry_config(settings, environ))
         try:
             yield App(
@@ -213,7 +247,11 @@ def address(workspace: WorkspaceSettings) -> str:
 
 
 def make_source(
-    workspace: WorkspaceSettings, settings: Settings, environ: Mapping[str, str], now: Callable[[], datetime]
+    workspace: WorkspaceSettings,
+    settings: Settings,
+    environ: Mapping[str, str],
+    now: Callable[[], datetime],
+    slots: AbstractContextManager[object] | None = None,
 ) -> Source:
     """Make the source of a workspace. Raises ConfigError when a secret it names is not in the environment."""
     name = source_name(workspace)
@@ -231,6 +269,7 @@ def make_source(
         ca_file=str(mlflow.ca_file) if mlflow.ca_file else None,
         insecure_tls=mlflow.insecure_tls,
         read_timeout=mlflow.timeout.total_seconds(),
+        slots=slots or nullcontext(),
     )
     return SOURCES[name](
         MlflowRestConfig(

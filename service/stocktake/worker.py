@@ -31,8 +31,9 @@ from stocktake.wiring import App
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 15
-#: After SIGTERM a scan may finish its page and publish; then the process goes, and the next one goes on from there.
-_DEADLINE = 25.0
+#: After SIGTERM a scan may finish its page; then requests under way are ended; then the process goes.
+_GRACE = 5.0
+_DEADLINE = 20.0
 
 
 def run_worker(app: App, *, stop: threading.Event, web: bool = True, first_now: bool = True) -> None:
@@ -81,6 +82,8 @@ def run_worker(app: App, *, stop: threading.Event, web: bool = True, first_now: 
         finally:
             scheduler.shutdown(wait=False)
             stop.set()
+            if not duty.wait(_GRACE):
+                app.abort()
             if not duty.wait(_DEADLINE):
                 log.warning(
                     "scans abandoned at shutdown",

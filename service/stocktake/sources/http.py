@@ -15,6 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -71,6 +72,7 @@ class HttpConfig:
     backoff_cap: float = 30.0
     throttle_floor: float = 1.0  # the least wait after a 429 without Retry-After
     retry_after_cap: float = 120.0
+    slots: AbstractContextManager[object] = field(default_factory=nullcontext, repr=False)  # held while asking
     page_bytes: int = 16 * MIB
     hard_bytes: int = 256 * MIB  # one single item larger than this is not read at all
 
@@ -203,7 +205,9 @@ class HttpClient:
         for attempt in range(config.retries + 1):
             last = attempt == config.retries
             try:
-                answer, wait = self._once(method, url, content, what, limit or config.page_bytes, deadline, retry=attempt > 0)
+                answer, wait = self._once(
+                    method, url, content, what, limit or config.page_bytes, deadline, retry=attempt > 0
+                )
             except (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL) as exc:
                 error = self._transport_error(exc, what)
                 if last or error.trouble in (Trouble.TLS, Trouble.CONFIG) or self._closed.is_set():
@@ -240,7 +244,10 @@ class HttpClient:
                 headers = self._authorization()
                 if content is not None:
                     headers["content-type"] = "application/json"
-                with self._client.stream(method, url, content=content, headers=headers) as response:
+                with (
+                    self._config.slots,
+                    self._client.stream(method, url, content=content, headers=headers) as response,
+                ):
                     status = response.status_code
                     if not response.has_redirect_location:
                         chunks = bytearray()

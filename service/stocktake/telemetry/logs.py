@@ -159,6 +159,13 @@ def setup_logging(config: LogConfig, *, stream: TextIO | None = None) -> None:
     logging.captureWarnings(True)
 
 
+def redact_with(redact: Redact) -> None:
+    """From now on pass every string that is logged through `redact`: the redactor is known only after start-up."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler) and isinstance(handler.formatter, JsonFormatter):
+            handler.setFormatter(type(handler.formatter)(redact))
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, so that a second set-up finds it. A record that cannot be told is named, never printed as it is."""
 
