@@ -22,13 +22,14 @@ from sqlalchemy import Engine, text
 
 from stocktake.core.assets import Kind, Lifecycle, Mode, ScanState
 from stocktake.core.errors import ConfigError
-from stocktake.demo.world import DemoWorld, Interrupted
+from stocktake.demo.world import DemoWorld, Interrupted, free_port, is_free
 from stocktake.pipeline import ScanReport, Stopped
 from stocktake.settings import Settings
 from stocktake.store import history
 from stocktake.wiring import App, open_app
 
 WORKSPACE = "demonstration"
+CONFIG = "stocktake.yaml"
 HOT, SWEEP = "20s", "60s"  # short, so that somebody who plays with the server sees an answer soon
 
 #: Kinds in the order in which a newcomer understands them.
@@ -54,12 +55,16 @@ def demo_folder(data_dir: Path) -> Path:
 
 def demo_settings(settings: Settings, uri: str) -> Settings:
     """Take a user's settings for everything that is not about what is watched or where it is kept."""
+    web = settings.web.model_dump()
+    if not is_free(settings.web.host, settings.web.port):
+        web["port"] = free_port()  # another stocktake has it: no reason to end a demonstration
     made = Settings.model_validate(
         settings.model_dump(exclude_unset=True, exclude={"database", "workspaces", "schedule", "telemetry"})
         | {
             "database": "embedded",
             "workspaces": [{"name": WORKSPACE, "mlflow": {"uri": uri}}],
             "schedule": {"hot": HOT, "sweep": SWEEP, "splay": 0.0},
+            "web": web,
         }
     )
     made._data_dir = demo_folder(settings.data_dir)
@@ -87,9 +92,10 @@ def run_demo(
                 app = replace(app, settings=demo_settings(settings, world.uri))  # the port is certain only now
                 _first_look(app, world, show)
                 _second_look(app, world, show)
+                _write_configuration(folder / CONFIG, app.settings, world.uri)
                 show.tell("")
                 show.tell(f"All of this took {time.monotonic() - began:.0f} seconds. Now ask it yourself:")
-                for line in _next(world.uri, folder):
+                for line in _next(world.uri, folder, app.settings):
                     show.tell(line)
                 watch(app)
         except (Interrupted, Stopped):
@@ -155,12 +161,13 @@ def _word(row: history.AssetRow) -> str:
     return "" if row.state in (None, "", "None") else str(row.state).lower()
 
 
-def _next(uri: str, folder: Path) -> list[str]:
+def _next(uri: str, folder: Path, settings: Settings) -> list[str]:
     call = _command()
     return [
         "",
         "  # in another terminal, with the demonstration's own data:",
         f"  export STOCKTAKE_DATA_DIR={shlex.quote(str(folder))}",
+        f"  export STOCKTAKE_CONFIG={shlex.quote(str(folder / CONFIG))}",
         f"  {call} status",
         f"  {call} list run --where state=FAILED",
         f"  {call} history registered_model tumour-screening",
@@ -169,10 +176,22 @@ def _next(uri: str, folder: Path) -> list[str]:
         f"  {call} show run elastic-net",
         "",
         f"Change something in MLflow's own pages, {uri}: within a minute `{call} changes` tells.",
+        f"Health and metrics of stocktake: http://{settings.web.host}:{settings.web.port}/readyz and /metrics.",
         f"To watch a server of yours: set MLFLOW_TRACKING_URI to its address, then `{call} up`.",
         "",
         f"Watching on: what moves every {HOT}, everything every {SWEEP}. Ctrl-C ends it, and the server with it.",
     ]
+
+
+def _write_configuration(file: Path, settings: Settings, uri: str) -> None:
+    """Leave a configuration for the terminal next door, where `stocktake scan` and `doctor` then work as well."""
+    file.write_text(
+        "# Written by each demonstration; edits are lost.\n"
+        f'workspaces:\n  - name: {WORKSPACE}\n    mlflow: {{uri: "{uri}"}}\n'
+        f"schedule: {{hot: {HOT}, sweep: {SWEEP}, splay: 0}}\n"
+        f'web: {{host: "{settings.web.host}", port: {settings.web.port}}}\n',
+        encoding="utf-8",
+    )
 
 
 def _command() -> str:

@@ -88,6 +88,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_free(host: str, port: int) -> bool:
+    """Whether a port could be listened on a moment ago; 0 is no port yet, so it is not."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError:
+        return False
+    return port != 0
+
+
 class Server:
     """A real `mlflow server` with a SQLite backend and its artifacts in a folder, on a leash."""
 
