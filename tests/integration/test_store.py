@@ -145,7 +145,8 @@ def test_retention_keeps_the_runs_behind_the_registry(engine: Engine) -> None:
             text(
                 "WITH a AS (INSERT INTO asset (workspace_id, kind, key, partition, digest, raw_digest, epoch,"
                 " observed_at, first_seen, lifecycle, baseline) VALUES (:w, 'model_version', 'm/1', '', '', '', 0,"
-                " now(), now(), 'active', true) RETURNING asset_id) INSERT INTO version (asset_id, valid_from, workspace_id, kind,"
+                " now(), now(), 'active', true) RETURNING asset_id)"
+                " INSERT INTO version (asset_id, valid_from, workspace_id, kind,"
                 " scan_id, digest, lifecycle, partition, run, document) SELECT asset_id, now(), :w, 'model_version', 1,"
                 " '', 'active', '', 'run000', '{}' FROM a"
             ),

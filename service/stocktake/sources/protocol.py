@@ -98,7 +98,7 @@ class Traffic:
 
 
 class Source(Protocol):
-    """One watched place. Instances are made per scan (by wiring) and closed after it; they may be used by one thread."""
+    """One watched place. An instance is made for one scan (by wiring), used by one thread, and closed after it."""
 
     name: str  # the adapter's name: "mlflow_rest", ...
     kinds: Mapping[Kind, KindFacts]
