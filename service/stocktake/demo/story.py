@@ -100,6 +100,10 @@ def run_demo(
                 watch(app)
         except (Interrupted, Stopped):
             return False
+        except ConfigError:
+            if stop():  # Ctrl-C reaches every program of a terminal: what we were starting ended first
+                return False
+            raise
     return True
 
 
