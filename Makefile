@@ -90,7 +90,7 @@ $(VENV)/.lock: $(VENV)/.made
 	@touch $@
 
 # What some tests need beside Python: command=Debian package. Without root those tests are left out, and say so.
-TOOLS := promtool=prometheus amtool=prometheus-alertmanager node=nodejs npm=npm
+TOOLS := promtool=prometheus node=nodejs npm=npm pg_lsclusters=postgresql
 MISSING = $(strip $(foreach t,$(TOOLS),$(shell command -v $(firstword $(subst =, ,$(t))) >/dev/null || echo $(lastword $(subst =, ,$(t))))))
 
 .PHONY: test-tools
@@ -100,6 +100,8 @@ test-tools: $(VENV)/.tools
 $(VENV)/.tools: $(VENV)/.made $(wildcard tests/kql/package-lock.json)
 	@if [ -n "$(MISSING)" ] && [ -n "$(ROOT)" ]; then \
 		echo "installing Debian packages that tests need: $(MISSING)"; \
+		mkdir -p /etc/postgresql-common/createcluster.d; \
+		echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/stocktake-tests.conf; \
 		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(MISSING) >/dev/null; \
 	fi
 	@if [ -f tests/kql/package-lock.json ] && command -v npm >/dev/null; then \
