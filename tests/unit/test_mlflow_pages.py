@@ -49,7 +49,7 @@ def test_an_item_without_an_id_is_a_problem_and_the_others_stay() -> None:
     body = b'{"runs": [{"info": {"run_id": "r1"}}, {"info": {}}, 5, {"info": {"run_id": ["x"]}}]}'
     page = split(Kind.RUN, answer(body))
     assert [item.key for item in page.items] == ["r1"]
-    assert page.problems == ["GET /x: a run without an id"] * 3
+    assert page.problems == ["GET /x: an item (run) without an id"] * 3
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def split(kind: Kind, answer: Answer) -> RawPage:
         if key := shape.key(raw):
             items.append(Item(key, bytes(raw)))
         else:
-            problems.append(f"{answer.what}: a {kind} without an id")
+            problems.append(f"{answer.what}: an item ({kind}) without an id")
     return RawPage(items, token or "", problems)
 
 

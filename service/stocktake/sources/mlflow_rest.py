@@ -101,7 +101,15 @@ class MlflowRest:
 
     def identify(self) -> Identity:
         """Say who we are, and whether MLflow's basic-auth app hides things from us: it does from all but admins."""
-        self._api.probe()
+        try:
+            self._api.probe()
+        except SourceError as exc:
+            if exc.status == 500 and self._config.http.token:
+                step = (
+                    "If the server runs MLflow's basic-auth app, give a username and password: a token makes it fail."
+                )
+                raise SourceError(exc.trouble, exc.what, next_step=step, status=exc.status) from exc
+            raise
         username = self._config.http.username
         user = self._api.user(username)
         name = username or ("token" if self._config.http.token else "anonymous")
