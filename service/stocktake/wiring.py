@@ -176,7 +176,8 @@ class App:
                 "state": str(report.state),
                 "scan": report.scan_id,
                 "seconds": round((report.finished_at - report.began_at).total_seconds(), 3),
-                **{name: number for name, number in report.counts.items() if number},
+                # Below a name of their own: `created` is an attribute that every log record has already.
+                "counts": {name: number for name, number in report.counts.items() if number},
                 **({"error": report.error, "next_step": report.next_step} if report.error else {}),
             },
         )
