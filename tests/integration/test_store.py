@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 
 from alembic import command
@@ -29,6 +31,14 @@ def test_migrations_make_what_the_tables_say(engine: Engine) -> None:
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         command.check(config)
+
+
+def test_the_newest_revision_is_alembics_own(engine: Engine) -> None:
+    script = ScriptDirectory.from_config(migrate._config())
+    assert migrate.newest() == script.get_current_head()
+    assert migrate.revisions().keys() == {one.revision for one in script.walk_revisions()}
+    with engine.connect() as connection:
+        assert migrate.current(connection) == MigrationContext.configure(connection).get_current_revision()
 
 
 def test_migrations_go_down_and_up_again(engine: Engine) -> None:

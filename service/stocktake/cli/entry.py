@@ -120,7 +120,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our answer has read enough (| head). Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.COMPLETE
     return code
 
@@ -132,6 +132,10 @@ def _run(arguments: list[str]) -> int:
             say("Interrupted.")
         return int(code or 0)
     except BrokenPipeError:
+        raise
+    except SystemExit as exc:  # typer's way to end when the pipe is closed
+        if isinstance(exc.__context__, BrokenPipeError):
+            raise exc.__context__ from None
         raise
     except KeyboardInterrupt:
         say("Interrupted.")

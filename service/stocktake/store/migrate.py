@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
-from alembic import command
 from stocktake.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 #: pg_advisory_lock key of "migrations are running" (any constant no other part of stocktake uses).
 _LOCK = 0x73746B01
+_REVISION = re.compile(r'^(revision|down_revision)(?::[^=]*)? = "([^"]+)"', re.MULTILINE)
 OLDEST_SERVER = 15
 NEWEST_SERVER = 18
 
@@ -28,23 +30,39 @@ def scripts() -> Path:
 
 
 def _config() -> Config:
+    from alembic.config import Config  # a second of imports, for those who migrate alone
+
     config = Config()
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
 
 
+def revisions() -> dict[str, str | None]:
+    """Return every revision and the one before it, read from the scripts without running them."""
+    found: dict[str, str | None] = {}
+    for script in (scripts() / "versions").glob("*.py"):
+        given = dict(_REVISION.findall(script.read_text()))
+        if "revision" in given:
+            found[given["revision"]] = given.get("down_revision")
+    return found
+
+
 def newest() -> str:
     """Return the revision that this code needs."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    if head is None:
-        raise ConfigError(f"No migrations in {scripts()}. Install the stocktake wheel again.")
-    return head
+    known = revisions()
+    heads = known.keys() - set(known.values())
+    if len(heads) != 1:
+        raise ConfigError(f"{len(heads)} newest migrations in {scripts()}. Install the stocktake wheel again.")
+    return heads.pop()
 
 
 def current(connection: Connection) -> str | None:
     """Return the revision that the database is at; None for an empty one."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
 
 
 def server_version(connection: Connection) -> int:
@@ -54,6 +72,8 @@ def server_version(connection: Connection) -> int:
 
 def upgrade(engine: Engine) -> None:
     """Bring the database to the newest revision; safe when several processes start at once."""
+    from alembic import command
+
     with engine.connect() as connection:
         version = server_version(connection)
         if version < OLDEST_SERVER:
@@ -68,9 +88,7 @@ def upgrade(engine: Engine) -> None:
             connection.rollback()
             if known == newest():
                 return
-            if known is not None and known not in {
-                r.revision for r in ScriptDirectory.from_config(_config()).walk_revisions()
-            }:
+            if known is not None and known not in revisions():
                 raise ConfigError(
                     f"The database is at revision {known}, which this version of stocktake does not know:"
                     " a newer version has been here. Run that version or a later one."
