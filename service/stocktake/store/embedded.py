@@ -88,6 +88,11 @@ class _Server:
             home.chmod(0o700)
         except OSError as exc:
             raise _folder_error(home, exc) from exc
+        if re.search(r"[\"$`\\\x00-\x1f]", str(home)):
+            raise ConfigError(
+                f"The database's folder {home} has a character in its name that a shell would read (such as $ or a"
+                " double quote). Name another folder with STOCKTAKE_DATA_DIR."
+            )
         self.runner: Runner = runner(_programs(), home)
 
     @contextmanager
@@ -173,25 +178,25 @@ class _Server:
     def _start(self, server: int) -> None:
         """Start the server, which inherits the locked `server`; make its data first where there are none."""
         if not (self.data / "PG_VERSION").exists():
-            self._initialise()
+            self._initialise(server)
         socket = self._socket()
         self._make_socket_folder(socket)
         self._configure(socket)
-        self._disown()
+        self._disown(socket)
         self._trim_log()
         position = self.log.stat().st_size if self.log.exists() else 0
         log.info("starting the embedded database", extra=self._extra())
         wait = ["-w", "-t", str(_START_SECONDS), "-D", str(self.data), "-l", str(self.log)]
-        os.set_inheritable(server, True)
         try:
             self._call("pg_ctl", "start", "-s", *wait, keep=server)
         except _Failed as exc:
             raise self._start_error(exc, position) from exc
-        finally:
-            os.set_inheritable(server, False)
 
-    def _initialise(self) -> None:
-        """Make the data beside their place and move them there: one who was killed half-way leaves nothing behind."""
+    def _initialise(self, server: int) -> None:
+        """Make the data beside their place and move them there: one who was killed half-way leaves nothing in the way.
+
+        initdb keeps `server` locked too: it may outlive who called it.
+        """
         draft = self.home / "data.new"
         if draft.exists():
             shutil.rmtree(draft)
@@ -207,7 +212,7 @@ class _Server:
         draft.mkdir(mode=0o700)
         self.runner.own(draft)
         try:
-            self._call("initdb", "-D", str(draft), "-U", _USER, "--no-instructions", *locale, *trust)
+            self._call("initdb", "-D", str(draft), "-U", _USER, "--no-instructions", *locale, *trust, keep=server)
         except _Failed as exc:
             shutil.rmtree(draft, ignore_errors=True)
             raise ConfigError(f"The database could not be made in {self.home}: {exc}. {_advice(str(exc))}") from exc
@@ -224,11 +229,14 @@ class _Server:
         draft.chmod(0o644)  # inside 0700
         draft.replace(self.data / "stocktake.conf")
 
-    def _disown(self) -> None:
-        """Take the process id out of a pid file that was left behind: it may be somebody else's by now.
+    def _disown(self, socket: Path) -> None:
+        """Take the process id out of files that were left behind: it may be somebody else's by now.
 
-        The rest stays: by the shared memory that the file names, Postgres itself sees whether anybody is still there.
+        The rest of the pid file stays: by the shared memory that it names, Postgres itself sees whether anybody is
+        still there.
         """
+        for name in (f".s.PGSQL.{_PORT}.lock", f".s.PGSQL.{_PORT}"):
+            (socket / name).unlink(missing_ok=True)
         file = self.data / "postmaster.pid"
         try:
             lines = file.read_text().splitlines()
@@ -321,7 +329,7 @@ class _Server:
             output.seek(0)
             words = output.read().strip()
         if done.returncode != 0:
-            raise _Failed(words.splitlines()[-1] if words and program == "pg_ctl" else words or f"{program} failed")
+            raise _Failed(_reason(words) or f"{program} ended with {done.returncode}")
         return words
 
     def _start_error(self, exc: Exception, position: int) -> ConfigError:
@@ -329,13 +337,22 @@ class _Server:
         with suppress(OSError), self.log.open(errors="replace") as file:
             file.seek(position)
             text = file.read(1_000_000)
-        lines = [line.partition("  ")[2] or line for line in text.splitlines() if re.search(r"FATAL|PANIC|rror:", line)]
-        what = lines[-1] if lines else str(exc)
+        what = _reason(text) if re.search(_SERIOUS, text) else str(exc)
         return ConfigError(f"The database in {self.home} did not start: {what}. {_advice(text)} Its log: {self.log}.")
 
 
 class _Failed(Exception):
     """A program of Postgres ended with an error; the message is what it said."""
+
+
+_SERIOUS = r"(?:FATAL|PANIC|[Ee]rror|could not start server):?\s"
+
+
+def _reason(text: str) -> str:
+    """Return the first line that says what went wrong, without its time; else the last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    serious = next((line for line in lines if re.search(_SERIOUS, line)), lines[-1] if lines else "")
+    return re.sub(r"^.*?(?=(?:FATAL|PANIC):)", "", serious).rstrip(".")
 
 
 def _exclusive(handle: int) -> bool:
