@@ -201,7 +201,7 @@ def test_pages_that_never_end_are_truncation(proxy: RecordingProxy) -> None:
     proxy.fault("experiments/search.*order_by", first_page_again(lambda: next(tokens), empty=True))
     known = PlainKnown(sizes={Kind.RUN: {filled_server().content.experiment: 5}})
     reading = sweep(proxy.uri, known=known)
-    experiments, runs = reading.only(Kind.EXPERIMENT), reading.only(Kind.RUN)
+    experiments, runs = reading.only(Kind.EXPERIMENT), reading.of(Kind.RUN)[0]
     assert experiments.error is not None
     assert experiments.error.what.endswith("gave 100 empty pages in a row")
     assert runs.error is not None
@@ -238,6 +238,20 @@ def test_a_failing_kind_leaves_the_others_complete(proxy: RecordingProxy, swept:
     versions = reading.only(Kind.MODEL_VERSION)
     assert versions.assets["classifier/2"].document["aliases"] == ["champion"]
     assert any("carried forward" in problem for problem in versions.problems)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_experiments_that_were_not_listed_leave_their_runs_unclaimed(proxy: RecordingProxy, mode: Mode) -> None:
+    proxy.fault("experiments/search.*order_by", status(500), after=1)
+    looks = dict.fromkeys(Kind, datetime(2020, 1, 1, tzinfo=UTC))
+    reading = sweep(proxy.uri, mode, PlainKnown(looks=looks), page_size=1)
+    assert reading.only(Kind.EXPERIMENT).error is not None
+    for kind in (Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE):
+        last = reading.of(kind)[-1]
+        assert last.scope.covers == ()
+        assert last.error is not None
+        assert last.error.trouble is Trouble.TRUNCATED
+        assert {part for heard in reading.of(kind) for part in heard.scope.covers} <= {"0"}
 
 
 def test_an_item_that_is_not_understood_is_a_problem_of_its_page(proxy: RecordingProxy) -> None:

@@ -93,6 +93,7 @@ class MlflowRest:
         )
         self._identity: Identity | None = None
         self._experiments: list[str] = []  # as far as this pass has listed them
+        self._whole = False  # whether that is all of them
         self._traces_v2 = False
 
     def close(self) -> None:
@@ -140,10 +141,13 @@ class MlflowRest:
         for kind in (Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE):
             if not self._offered(kind):
                 yield Listing(scope=Scope(kind=kind, covers=()), pages=iter(()), promise=ScopeState.UNSUPPORTED)
-            elif mode is Mode.HOT and (since := known.last_look(kind)) is not None:
+                continue
+            if mode is Mode.HOT and (since := known.last_look(kind)) is not None:
                 yield from self._moving(kind, since - self._config.run_overlap, known, promise)
             else:
                 yield from self._complete(kind, known, promise)
+            if not self._whole:
+                yield self._unlisted(kind)
 
     def parse(self, kind: Kind, raw: bytes) -> Asset:
         """Turn one raw item into an asset."""
@@ -236,13 +240,23 @@ class MlflowRest:
 
     def _experiment_pages(self) -> Iterator[Page]:
         seen = dict[str, None]()
-        try:
-            for page in self._api.pages(api.experiments()):
-                seen |= dict.fromkeys(item.key for item in page.items)
-                self._experiments = list(seen)
-                yield page
-        finally:
+        whole = True
+        for page in self._api.pages(api.experiments()):
+            seen |= dict.fromkeys(item.key for item in page.items)
+            whole = whole and not page.problems
             self._experiments = list(seen)
+            yield page
+        self._whole = whole
+
+    def _unlisted(self, kind: Kind) -> Listing:
+        """A scope that fails: what lies in experiments that were not listed was not looked at in this pass, and
+        the next hot pass must not believe it was."""
+        error = SourceError(
+            Trouble.TRUNCATED,
+            f"not every experiment could be listed, so items ({kind}) of the others were not looked at",
+            next_step="See what is wrong with the scope of the experiments; the next scan tries again.",
+        )
+        return Listing(scope=Scope(kind=kind, partition="unlisted", covers=()), pages=_failing(error))
 
     def _webhooks(self, promise: ScopeState) -> Listing:
         if not self._api.offers(api.webhooks()):
@@ -298,3 +312,9 @@ _FRESH: Mapping[Kind, Mapping[str, Sequence[str]]] = {
     Kind.LOGGED_MODEL: {"updated": ("last_updated_timestamp > {}",)},
     Kind.TRACE: {"started": ("trace.timestamp_ms > {}",)},
 }
+
+
+def _failing(error: SourceError) -> Iterator[Page]:
+    """No page, and an error instead of an end."""
+    yield from ()
+    raise error
