@@ -193,7 +193,10 @@ def open_database(settings: Settings, environ: Mapping[str, str] | None = None) 
     environ = os.environ if environ is None else environ
     with ExitStack() as stack:
         if settings.database == "embedded":
-            url = stack.enter_context(embedded_postgres(settings.data_dir / "postgres"))
+            try:
+                url = stack.enter_context(embedded_postgres(settings.data_dir / "postgres"))
+            except ConfigError as exc:
+                raise DatabaseUnavailable(str(exc)) from exc
             engine = make_engine(url)
         else:
             engine = make_engine(settings.database_url(environ), password=_password(settings, environ))
