@@ -484,3 +484,18 @@ def test_help_is_there_at_once_and_loads_nothing_heavy(tmp_path: Path) -> None:
     # Seconds of work, not of waiting: a busy machine is no fault of ours.
     assert (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime) < 1.0
     assert cli.process("version").out.startswith("stocktake ")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("stocktake sc", ["scan", "scope"]), ("stocktake list model", ["model_version"]), ("stocktake db c", ["current"])],
+)
+def test_the_shell_completes_commands_and_kinds(tmp_path: Path, line: str, expected: list[str]) -> None:
+    cli = configured(tmp_path, "")
+    asked = {"_STOCKTAKE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-m", "stocktake"],
+        env=cli.environment() | asked, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert set(expected) <= set(done.stdout.split())
+    assert "up" not in done.stdout.split()
