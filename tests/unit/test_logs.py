@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -117,6 +119,22 @@ def test_other_libraries_are_quiet_below_warning(lines: Lines) -> None:
         logging.getLogger(name).info("chatter")
         logging.getLogger(name).warning("trouble")
     assert [line["message"] for line in lines()] == ["trouble"] * 5
+
+
+@pytest.mark.parametrize("imported", ["before", "after"])
+def test_importing_mlflow_takes_no_logger_out_of_the_redaction(imported: str) -> None:
+    """In a process of its own: mlflow arranges the loggers once, when it is first imported."""
+    program = (
+        "import logging\n"
+        "from stocktake.telemetry.logs import LogConfig, setup_logging\n"
+        "if {before}: import mlflow\n"
+        "setup_logging(LogConfig(format='json', redact=lambda text: text.replace('hunter2', '[secret]')))\n"
+        "import mlflow\n"
+        "for name in ('mlflow.tracking', 'sqlalchemy.engine', 'alembic', 'huey'):\n"
+        "    logging.getLogger(name).warning('trouble with hunter2')\n"
+    ).replace("{before}", str(imported == "before"))
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["trouble with [secret]"] * 4
 
 
 def test_a_warning_of_python_is_a_line_too(lines: Lines) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ _CHATTY = (
     "urllib3",
     "uvicorn",
 )
+
+#: Loggers that importing mlflow takes for itself, with a handler that knows neither our format nor our redaction.
+_TAKEN = ("alembic", "huey", "mlflow", "sqlalchemy.engine")
 
 #: Line breaks that JSON leaves as they are, and that some readers of lines break at.
 _LINE_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
@@ -156,6 +160,10 @@ def setup_logging(config: LogConfig, *, stream: TextIO | None = None) -> None:
     logging.getLogger("stocktake").setLevel(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # for an import that is still to come
+    for name in _TAKEN:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
     logging.captureWarnings(True)
 
 
