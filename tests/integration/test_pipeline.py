@@ -394,11 +394,13 @@ def test_as_of_a_time_is_what_was_known_then(engine: Engine, world: World) -> No
 def test_strange_text_is_carried_faithfully(engine: Engine, world: World) -> None:
     strange = "nul \x00, lone \ud83d, private \ue000, emoji \U0001f600"
     world.runs["run00"]["tags"][strange] = strange
+    world.runs["run00"]["info"]["run_name"] = strange
     world.runs["run00"]["metrics"]["m"] = {"value": float("nan")}
     assert scan(engine, world).state == ScanState.COMPLETE
     with engine.connect() as connection:
         (row,) = history.find_asset(connection, Kind.RUN, "run00")
         assert row.document["tags"] == {strange: strange}
+        assert row.name == strange
         assert row.document["metrics"]["m"]["value"] == "NaN"
         connection.execute(text("SELECT document, tags, metrics FROM inventory.run")).all()
 

@@ -203,7 +203,7 @@ def asset_history(
             "until": until,
         },
     )
-    return [VersionRow(**(row._asdict() | {"document": canonical.decode(row.document)})) for row in rows]
+    return [VersionRow(**(_original(row) | {"document": canonical.decode(row.document)})) for row in rows]
 
 
 def changes(
@@ -254,16 +254,7 @@ def changes(
     else:
         statement += " ORDER BY c.at, c.change_id"
     for row in _stream(connection, statement, given):
-        yield ChangeRow(
-            **(
-                row._asdict()
-                | {
-                    "fields": canonical.decode(row.fields),
-                    "includes": row.includes or {},
-                    "key": canonical.unescape(row.key),
-                }
-            )
-        )
+        yield ChangeRow(**(_original(row) | {"fields": canonical.decode(row.fields), "includes": row.includes or {}}))
 
 
 def difference(
@@ -308,7 +299,7 @@ def difference(
                 workspace=row.workspace,
                 kind=row.kind,
                 key=canonical.unescape(row.key),
-                name=row.name,
+                name=canonical.unescape(row.name) if row.name else row.name,
                 type=str(found.type),
                 category=str(found.category),
                 scan=None,
@@ -354,6 +345,16 @@ def _names(workspaces: Sequence[str] | None) -> list[str] | None:
     return list(workspaces) if workspaces else None
 
 
+def _original(row: Any) -> dict[str, Any]:
+    """Return a row's columns with the characters that Postgres could not hold."""
+    return {
+        name: canonical.unescape(value)
+        if isinstance(value, str) and name not in ("document", "aside", "fields")
+        else value
+        for name, value in row._asdict().items()
+    }
+
+
 def _stream(connection: Connection, statement: str, given: Mapping[str, Any]) -> Iterator[Any]:
     """Read through a server-side cursor, block by block."""
     options = connection.execution_options(yield_per=_BLOCK)
@@ -362,8 +363,7 @@ def _stream(connection: Connection, statement: str, given: Mapping[str, Any]) ->
 
 
 def _asset(row: Any) -> AssetRow:
-    values = row._asdict()
-    values["key"] = canonical.unescape(values["key"])
+    values = _original(row)
     values["document"] = canonical.decode(row.document)
     values["aside"] = canonical.decode(row.aside) if row.aside else {}
     return AssetRow(**values)
