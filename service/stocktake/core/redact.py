@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 from stocktake.core import secret_patterns
 
@@ -40,6 +40,7 @@ _KNOWN_ID = re.compile(
 _RANDOM = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=_\-.~]{16,}")
 _MARKER = re.compile(r"(\[redacted:[a-z\-]+:[0-9a-f]{12}\])")
 _SHORTEST = 6
+_PASSES = 5  # a secret may only be seen once the one that it is glued to is gone
 _LONG_NAME = 16  # a name may be a secret itself, but none of ours is shorter
 _DEEPEST = 6  # JSON inside JSON inside JSON...; deeper is searched as text
 
@@ -52,6 +53,14 @@ class _Name(IntEnum):
     STRONG = 2  # a secret unless it is a number, a path, a placeholder
     ALWAYS = 3  # the configuration says so
     ALLOWED = 4  # the configuration says it is none
+
+
+class _Judged(NamedTuple):
+    """A name without the secrets in it, what it says of its value, and the rules that found secrets in it."""
+
+    clean: str
+    says: _Name
+    rules: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +84,7 @@ class Redactor:
         self._allow = tuple(re.compile(fnmatch.translate(glob), re.IGNORECASE) for glob in allow)
         # What an operator's expression matches cannot be seen in raw bytes: then every document is looked at.
         self._always = bool(keys or values)
-        self._names: dict[str, _Name] = {}
+        self._names: dict[str, _Judged] = {}
         self.policy = _policy(self._rules, keys, allow)
 
     def redact(self, document: Mapping[str, Any], raw: bytes | None) -> tuple[Mapping[str, Any], tuple[Redaction, ...]]:
@@ -106,7 +115,7 @@ class Redactor:
     def _replacement(self, rule: str, secret: str) -> str:
         return f"[redacted:{rule}:{self.fingerprint(secret)}]"
 
-    def _name(self, name: str) -> _Name:
+    def _name(self, name: str) -> _Judged:
         known = self._names.get(name)
         if known is None:
             if len(self._names) > 10_000:
@@ -114,17 +123,23 @@ class Redactor:
             known = self._names[name] = self._judge(name)
         return known
 
-    def _judge(self, name: str) -> _Name:
+    def _judge(self, name: str) -> _Judged:
         if any(glob.match(name) for glob in self._allow):
-            return _Name.ALLOWED
-        if any(pattern.search(name) for pattern in self._keys):
-            return _Name.ALWAYS
-        split = secret_patterns.CAMEL.sub("_", name)
-        if secret_patterns.ABOUT.search(split):
-            return _Name.PLAIN
-        if secret_patterns.STRONG_NAME.search(split) or secret_patterns.STRONG_NAME.search(name):
-            return _Name.STRONG
-        return _Name.WEAK if secret_patterns.WEAK_NAME.search(split) else _Name.PLAIN
+            return _Judged(name, _Name.ALLOWED, ())
+        rules: list[str] = []
+        clean = self._text(name, rules.append) if len(name) >= _LONG_NAME else name
+        words = _MARKER.sub("", clean)
+        split = secret_patterns.CAMEL.sub("_", words)
+        says = _Name.PLAIN
+        if any(pattern.search(words) for pattern in self._keys):
+            says = _Name.ALWAYS
+        elif secret_patterns.ABOUT.search(split):
+            pass
+        elif secret_patterns.STRONG_NAME.search(split) or secret_patterns.STRONG_NAME.search(words):
+            says = _Name.STRONG
+        elif secret_patterns.WEAK_NAME.search(split):
+            says = _Name.WEAK
+        return _Judged(name if clean == name else clean, says, tuple(rules))
 
     def _walk(self, value: Any, name: _Name, path: str, found: list[Redaction], depth: int) -> Any:
         if isinstance(value, str):
@@ -141,16 +156,15 @@ class Redactor:
         result: dict[str, Any] = {}
         label = _label(value)
         for key, item in value.items():
-            key_path = _step(path, key)
-            own = self._name(label if label is not None and key == "value" else key)
-            if own == _Name.PLAIN and name != _Name.ALLOWED and not secret_patterns.ABOUT.search(f"_{key}"):
-                own = name  # below `credentials:` everything is one
-            clean = self._walk(item, own, key_path, found, depth)
-            hits: list[str] = []
-            new_key = self._patterns(key, hits.append) if own != _Name.ALLOWED and len(key) >= _LONG_NAME else key
-            found.extend(Redaction(path=_step(path, new_key), rule=rule) for rule in hits)
-            changed = changed or clean is not item or new_key is not key
-            result[new_key] = clean
+            judged = self._name(key)
+            says = self._name(label).says if label is not None and key == "value" else judged.says
+            if says == _Name.PLAIN and name != _Name.ALLOWED and not secret_patterns.ABOUT.search(f"_{key}"):
+                says = name  # below `credentials:` everything is one
+            key_path = _step(path, judged.clean)
+            found.extend(Redaction(path=key_path, rule=rule) for rule in judged.rules)
+            clean = self._walk(item, says, key_path, found, depth)
+            changed = changed or clean is not item or judged.clean is not key
+            result[judged.clean] = clean
         return result if changed else value
 
     def _value(self, value: str, name: _Name, path: str, found: list[Redaction], depth: int) -> str:
@@ -190,10 +204,15 @@ class Redactor:
         return json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
 
     def _text(self, value: str, tell: Callable[[str], None]) -> str:
-        value = self._patterns(value, tell)
-        # What was replaced before is not looked into again.
-        parts = _MARKER.split(value)
-        return "".join(part if n % 2 else self._assignments(part, tell) for n, part in enumerate(parts))
+        for _ in range(_PASSES):
+            clean = self._patterns(value, tell)
+            # What was replaced before is not looked into again.
+            parts = _MARKER.split(clean)
+            clean = "".join(part if n % 2 else self._assignments(part, tell) for n, part in enumerate(parts))
+            if clean == value:
+                break
+            value = clean
+        return value
 
     def _patterns(self, value: str, tell: Callable[[str], None]) -> str:
         for rule in self._rules:

@@ -1,6 +1,6 @@
 """From a file and the environment to Settings, or to one ConfigError that says what, where and what to do.
 
-No message ever repeats a value of the file: it may be the secret that should not be there.
+No message repeats a value that may be the secret that should not be there.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ def _error(source: str, problems: Sequence[tuple[Path_, str]], lines: Mapping[Pa
     found = []
     for path, words in problems:
         line = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), None)
-        found.append(f"{_dotted(path) or 'the file'}{f' (line {line})' if line and path else ''} {words}.")
+        where = f"{_dotted(path) or 'the file'}{f' (line {line})' if line and path else ''}"
+        found.append(f"{where} {words}" + ("" if words.endswith("?") else "."))
     if len(found) == 1:
         return ConfigError(f"{source}: {found[0]}")
     return ConfigError(f"{source}: {len(found)} problems:\n" + "\n".join(f"  - {one}" for one in found))
