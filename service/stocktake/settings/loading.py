@@ -223,8 +223,7 @@ def _words(error: ErrorDetails) -> str:
         return "must be a map of keys. Write `key: value` lines below it, indented"
     if kind in ("tuple_type", "list_type"):
         return "must be a list. Write `- ` lines below it"
-    message = error["msg"]
-    return message[0].lower() + message[1:].replace("Input should be", "must be").replace("input should be", "must be")
+    return re.sub("^Input should (?:be|have)", lambda hit: "must " + hit[0].rpartition(" ")[2], error["msg"])
 
 
 def _list(names: Sequence[str]) -> str:

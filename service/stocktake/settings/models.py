@@ -338,8 +338,8 @@ class Settings(Model):
     )
     workspaces: tuple[WorkspaceSettings, ...] = Field((), description="The places to watch.")
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="How often they are looked at.")
-    concurrency: ConcurrencySettings = Field(ConcurrencySettings(), description="How much is done at once.")
-    retention: RetentionSettings = Field(RetentionSettings(), description="What is dropped, and when.")
+    concurrency: ConcurrencySettings = Field(ConcurrencySettings(), description="How many things are done at once.")
+    retention: RetentionSettings = Field(RetentionSettings(), description="What is dropped, and after how long.")
     redaction: RedactionSettings = Field(RedactionSettings(), description="What counts as a secret.")
     owner_tags: tuple[str, ...] = Field(
         ("owner", "team", "contact"),

@@ -104,7 +104,7 @@ def parse_timing(value: object) -> Timing:
     """Read a duration or a cron expression of five fields."""
     if isinstance(value, Cron):
         return value
-    if not isinstance(value, str) or len(value.split()) < 2 or _DURATION.fullmatch(value.replace(" ", "").lower()):
+    if not isinstance(value, str) or ("*" not in value and len(value.split()) < 4):
         return parse_duration(value)
     cron = Cron(" ".join(value.split()))
     fields = cron.expression.split()

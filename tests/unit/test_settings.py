@@ -1,0 +1,345 @@
+"""The configuration: what is read, what is refused and in which words, and that its reference page is true."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stocktake.core.errors import ConfigError
+from stocktake.settings import Settings, check, installation_key, json_schema, load_settings, markdown
+from stocktake.settings.reference import undocumented
+from stocktake.settings.timing import Cron, format_duration, parse_duration, parse_timing, period
+
+ROOT = Path(__file__).parents[2]
+Load = Callable[..., Settings]
+
+FIRST = """\
+database: embedded            # or postgresql://user@host/db; passwords come from the environment, or Entra
+workspaces:
+  - name: research
+    mlflow: {uri: "http://127.0.0.1:5000"}
+  - name: archive
+    mlflow: {database: "sqlite:////data/mlflow.db"}
+"""
+HEAD = "workspaces:\n  - name: a\n    mlflow: {uri: 'http://h:5000'}\n"
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def act(text: str, **environ: str) -> Settings:
+        file = tmp_path / "stocktake.yaml"
+        file.write_text(text, "utf-8")
+        return load_settings(file, environ)
+
+    return act
+
+
+def refusal(load: Load, text: str, **environ: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(text, **environ)
+    return str(caught.value)
+
+
+def test_the_first_example_is_read_and_everything_else_has_a_default(load: Load, tmp_path: Path) -> None:
+    settings = load(FIRST, STOCKTAKE_DATA_DIR=str(tmp_path / "d"))
+    assert [one.name for one in settings.workspaces] == ["research", "archive"]
+    assert settings.schedule.hot == timedelta(minutes=10)
+    assert settings.schedule.sweep == timedelta(days=1)
+    assert settings.data_dir == tmp_path / "d"
+    assert settings.file == tmp_path / "stocktake.yaml"
+    assert check(settings, {}) == []
+
+
+def test_an_empty_file_and_no_file_are_the_defaults(load: Load, tmp_path: Path) -> None:
+    for settings in (load(""), load("# nothing\n"), load_settings(None, {})):
+        assert settings.model_dump() == Settings().model_dump()
+
+
+def test_the_file_may_be_named_by_the_environment(load: Load, tmp_path: Path) -> None:
+    load(FIRST)
+    assert len(load_settings(None, {"STOCKTAKE_CONFIG": str(tmp_path / "stocktake.yaml")}).workspaces) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("workspces: []", "workspces (line 1) is not a known key. Did you mean `workspaces`?"),
+        (HEAD + "log: {levle: INFO}", "log.levle (line 4) is not a known key. Did you mean `level`?"),
+        (HEAD + "colour: red", "colour (line 4) is not a known key. Known: `database`"),
+        ("workspaces:\n- name: a\n  mlflow:\n    uri: ftp://x", "workspaces[0].mlflow.uri (line 4) must begin with"),
+        ("workspaces:\n- name: a\n  mlflow: {}", "workspaces[0].mlflow (line 3) needs exactly one of `uri`"),
+        ("workspaces:\n- mlflow: {uri: 'http://x'}", "workspaces[0].name (line 2) is missing. Add it."),
+        ("workspaces:\n- name: A_b\n  mlflow: {uri: 'http://x'}", "workspaces[0].name (line 2) must be small letters"),
+        ("workspaces:\n- name: 12\n  mlflow: {uri: 'http://x'}", "name (line 2) must be text. Put it in quotes."),
+        (HEAD + HEAD.partition("\n")[2], "workspaces (line 1) has the name 'a' twice."),
+        ("workspaces: research", "workspaces (line 1) must be a list."),
+        ("schedule: 10m", "schedule (line 1) must be a map of keys."),
+        ("schedule: {hot: 10}", "schedule.hot (line 1) is a duration without a unit. Write for example 90s, 10m"),
+        ("schedule: {hot: 10 min}", "schedule.hot (line 1) is not a duration."),
+        ("schedule: {hot: 0m}", "must be longer than nothing"),
+        ("schedule: {sweep: '61 * * * *'}", "schedule.sweep (line 1) is not a cron expression"),
+        ("schedule: {sweep: '0 3 * *'}", "is a cron expression of 4 fields"),
+        ("schedule: {sweep: '0 3 1 * 1'}", "names both a day of the month and a weekday"),
+        ("schedule: {sweep: '0 3 31 2 *'}", "never comes true"),
+        ("schedule: {splay: 3}", "schedule.splay (line 1) must be less than or equal to 0.5."),
+        ("database: mysql://x/y", "database (line 1) must begin with postgresql://"),
+        ("web: {port: 99999}", "web.port (line 1) must be less than or equal to 65535."),
+        ("web: {port: many}", "web.port (line 1) must be a valid integer"),
+        ("log: {level: loud}", "log.level (line 1) must be one of 'DEBUG', 'INFO', 'WARNING' or 'ERROR'."),
+        ("redaction: {keys: ['(']}", "redaction.keys[0] (line 1) is not a regular expression"),
+        ("redaction: {values: ['x*']}", "redaction.values[0] (line 1) matches the empty text"),
+        ("a: 1\na: 2", "a (line 1) is given twice (again in line 2)"),
+        ("a:\n\t- b", "line 2, column 1: is not valid YAML: found character '\\t'"),
+        ("a: [1", "line 1"),
+        ("- a", "must be a map of keys"),
+        ("workspaces:\n- name: a\n  mlflow: {uri: 'http://x', auth: basic}", "needs `username`"),
+        ("workspaces:\n- name: a\n  mlflow: {uri: 'http://x', username: u}", "needs `password_env`"),
+        ("workspaces:\n- name: a\n  mlflow: {uri: 'http://x', auth: none, token_env: T}", "does not use"),
+        ("workspaces:\n- name: a\n  mlflow: {uri: 'http://x', token_env: ey-J.x}", "must be the name of an env"),
+        ("workspaces:\n- name: a\n  mlflow: {database: 'sqlite:x.db'}", "needs three slashes"),
+        ("workspaces:\n- name: a\n  mlflow: {database: 'mysql://h/x'}", "not read directly"),
+        ("workspaces:\n- name: a\n  mlflow: {uri: 'http://h:port'}", "is not an address"),
+        ("telemetry: {interval: 1s}", "telemetry.interval (line 1) is shorter than 10s"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_file_place_and_way_out(load: Load, text: str, words: str) -> None:
+    told = refusal(load, text)
+    assert "stocktake.yaml" in told
+    assert words in told
+    assert "?." not in told
+
+
+def test_all_mistakes_are_told_at_once(load: Load) -> None:
+    told = refusal(load, "log: {level: loud}\nweb: {port: -1}\nschedule: {hot: 10}\n")
+    assert "3 problems" in told
+    assert [line.split()[1] for line in told.splitlines()[1:]] == ["schedule.hot", "web.port", "log.level"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "database: postgresql://u:{}@h/db",
+        "database: postgresql://h/db?password={}",
+        HEAD.replace("{", "{{").replace("}", "}}").replace("http://h:5000", "https://u:{}@h"),
+        "workspaces:\n- name: a\n  mlflow: {{uri: 'http://x', password: {}}}",
+        "workspaces:\n- name: a\n  mlflow: {{uri: 'http://x', token: {}}}",
+        "workspaces:\n- name: a\n  mlflow: {{database: 'postgresql://u:{}@h/x'}}",
+        "telemetry: {{azure_monitor: {{connection_string: {}}}}}",
+        "api_key: {}",
+        "colour: {{db-password: {}}}",
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_not_repeated(load: Load, text: str) -> None:
+    told = refusal(load, text.format("hunter" + "22"))
+    assert "hunter" not in told
+    assert "environment variable" in told
+
+
+def test_a_wrong_value_is_not_repeated_either(load: Load) -> None:
+    assert "hunter22" not in refusal(load, "log: {level: hunter22}\nweb: {port: hunter22}\nschedule: {hot: hunter22}\n")
+
+
+def test_a_file_that_is_not_there_or_not_text(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such file\. Check --config or STOCKTAKE_CONFIG"):
+        load_settings(tmp_path / "none.yaml", {})
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not text in UTF-8"):
+        load_settings(tmp_path / "x.yaml", {})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings(tmp_path, {})
+
+
+def test_yaml_that_grows_or_refers_to_itself_is_refused(load: Load) -> None:
+    assert "YAML" in refusal(load, "a: &a [*a]")
+    assert "YAML" in refusal(load, "!!python/object/apply:os.system ['true']")
+
+
+def test_a_workspace_takes_what_its_schedule_leaves_out_from_the_common_one(load: Load) -> None:
+    settings = load("schedule: {hot: 5m, sweep: 12h, splay: 0}\n" + HEAD + "    schedule: {hot: 1m}\n")
+    schedule = settings.workspaces[0].schedule
+    assert schedule is not None
+    assert (schedule.hot, schedule.sweep, schedule.splay) == (timedelta(minutes=1), timedelta(hours=12), 0)
+
+
+def test_how_to_sign_in_is_inferred(load: Load) -> None:
+    base = "workspaces:\n- name: a\n  mlflow: {uri: 'https://x', %s}"
+    assert load(base % "username: ann, password_env: P").workspaces[0].mlflow.auth == "basic"
+    assert load(base % "token_env: T").workspaces[0].mlflow.auth == "bearer"
+    assert load(base % "auth: azure").workspaces[0].mlflow.auth == "azure"
+    assert load(base % "timeout: 5s").workspaces[0].mlflow.auth == "none"
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_the_database_is_spoken_to_with_psycopg(load: Load, scheme: str) -> None:
+    settings = load(f"database: {scheme}://ann@db.example.org:5433/stock?sslmode=require")
+    assert settings.database_url({}) == "postgresql+psycopg://ann@db.example.org:5433/stock?sslmode=require"
+
+
+class TestTrackingUri:
+    """Without a file, MLflow's own variables name the one server to watch."""
+
+    def test_one_workspace_named_after_the_host(self) -> None:
+        environ = {"MLFLOW_TRACKING_URI": "https://Ml.Example.org:8443/", "MLFLOW_TRACKING_TOKEN": "x"}
+        (workspace,) = load_settings(None, environ).workspaces
+        assert (workspace.name, workspace.mlflow.uri) == ("ml-example-org-8443", "https://Ml.Example.org:8443")
+        assert (workspace.mlflow.auth, workspace.mlflow.token_env) == ("bearer", "MLFLOW_TRACKING_TOKEN")
+
+    def test_a_user_and_password_win_over_a_token_as_in_mlflow(self) -> None:
+        environ = {
+            "MLFLOW_TRACKING_URI": "http://h", "MLFLOW_TRACKING_TOKEN": "x", "MLFLOW_TRACKING_USERNAME": "ann",
+            "MLFLOW_TRACKING_PASSWORD": "y", "MLFLOW_TRACKING_INSECURE_TLS": "true",
+            "MLFLOW_TRACKING_SERVER_CERT_PATH": "/ca.pem", "MLFLOW_WORKSPACE": "team",
+        }  # fmt: skip
+        mlflow = load_settings(None, environ).workspaces[0].mlflow
+        assert (mlflow.auth, mlflow.username, mlflow.password_env) == ("basic", "ann", "MLFLOW_TRACKING_PASSWORD")
+        assert (mlflow.insecure_tls, mlflow.ca_file, mlflow.workspace) == (True, Path("/ca.pem"), "team")
+
+    def test_they_are_never_used_for_the_workspaces_of_a_file(self, load: Load) -> None:
+        environ = {"MLFLOW_TRACKING_URI": "http://other", "MLFLOW_TRACKING_TOKEN": "x", "MLFLOW_TRACKING_USERNAME": "a"}
+        settings = load(HEAD, **environ)
+        assert [one.mlflow.uri for one in settings.workspaces] == ["http://h:5000"]
+        assert settings.workspaces[0].mlflow.auth == "none"
+
+    def test_a_database(self) -> None:
+        mlflow = load_settings(None, {"MLFLOW_TRACKING_URI": "sqlite:////x/mlflow.db"}).workspaces[0].mlflow
+        assert mlflow.database == "sqlite:////x/mlflow.db"
+
+    @pytest.mark.parametrize("uri", ["mlruns", "file:///x", "databricks", "https://u:hunter22@h", "http://"])
+    def test_what_cannot_be_watched_is_refused(self, uri: str) -> None:
+        with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI") as caught:
+            load_settings(None, {"MLFLOW_TRACKING_URI": uri})
+        assert "hunter22" not in str(caught.value)
+
+
+def problems(settings: Settings, **environ: str) -> dict[str, bool]:
+    return {one.path: one.fatal for one in check(settings, environ)}
+
+
+def test_check_finds_what_only_this_machine_can_tell(load: Load) -> None:
+    settings = load(
+        "database: postgresql://ann@db/x\nretention: {history: 1d}\n"
+        "telemetry: {otlp: {endpoint: 'http://c:4318', headers_env: H}, azure_monitor: {}}\n"
+        "workspaces:\n- name: a\n  mlflow: {uri: 'http://x', token_env: T, ca_file: /none.pem}\n"
+        "- name: b\n  mlflow: {uri: 'http://x', insecure_tls: true}\n  schedule: {hot: 2d}\n"
+    )
+    assert problems(settings) == {
+        "database": False, "retention.history": True, "workspaces[0].mlflow.token_env": True,
+        "workspaces[0].mlflow.ca_file": True, "workspaces[0].mlflow.uri": False,
+        "workspaces[1].mlflow.insecure_tls": False, "workspaces[1].schedule.sweep": False,
+        "workspaces[1].mlflow": False,
+        "telemetry.otlp.headers_env": True, "telemetry.azure_monitor.connection_string_env": True,
+    }  # fmt: skip
+    fine = problems(settings, T="x", H="a=b", APPLICATIONINSIGHTS_CONNECTION_STRING="x", PGPASSWORD="x")
+    assert [path for path, fatal in fine.items() if fatal] == ["retention.history", "workspaces[0].mlflow.ca_file"]
+
+
+class TestTiming:
+    """How a person writes time."""
+
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [("90s", 90), ("10m", 600), ("24h", 86400), ("7d", 604800), ("2w", 1209600), ("1h30m", 5400), ("1H 30M", 5400)],
+    )
+    def test_durations(self, text: str, seconds: int) -> None:
+        assert parse_duration(text) == timedelta(seconds=seconds)
+
+    @given(st.integers(1, 10**8))
+    def test_a_duration_is_read_as_it_was_written(self, seconds: int) -> None:
+        value = timedelta(seconds=seconds)
+        assert parse_duration(format_duration(value)) == value
+
+    @pytest.mark.parametrize("value", [10, 1.5, True, None, "", "10", "m", "-5m", "1.5h", "10 minutes", "200000d"])
+    def test_what_is_no_duration(self, value: object) -> None:
+        with pytest.raises(ValueError, match=r"Write for example|Write a whole number"):
+            parse_duration(value)
+
+    @pytest.mark.parametrize(
+        ("weekday", "days"),
+        [("0", {6}), ("7", {6}), ("1", {0}), ("1-5", {0, 1, 2, 3, 4}), ("sun", {6}), ("5-7", {4, 5, 6}),
+         ("fri-sun", {4, 5, 6}), ("0,3", {6, 2}), ("*/2", {6, 1, 3, 5}), ("*", set(range(7)))],
+    )  # fmt: skip
+    def test_weekdays_are_those_of_crontab(self, weekday: str, days: set[int]) -> None:
+        """APScheduler's own reader counts Monday as 0, so that a backup planned for Sunday runs on Monday."""
+        cron = parse_timing(f"0 3 * * {weekday}")
+        assert isinstance(cron, Cron)
+        trigger, at, seen = cron.trigger(), datetime(2026, 1, 1, tzinfo=UTC), set()
+        for _ in range(14):
+            at = trigger.get_next_fire_time(None, at)
+            seen.add(at.weekday())
+            at += timedelta(minutes=1)
+        assert seen == days
+
+    @pytest.mark.parametrize("weekday", ["8", "mondays", "5-1", "1-", "*/0"])
+    def test_weekdays_that_are_none(self, weekday: str) -> None:
+        with pytest.raises(ValueError, match="is not a cron expression"):
+            parse_timing(f"0 3 * * {weekday}")
+
+    @pytest.mark.parametrize(
+        ("text", "longest"),
+        [("10m", timedelta(minutes=10)), ("*/10 * * * *", timedelta(minutes=10)), ("0 3 * * *", timedelta(days=1)),
+         ("0 3 * * 1-5", timedelta(days=3)), ("0 0 1 * *", timedelta(days=31)), ("0 9-17 * * *", timedelta(hours=16))],
+    )  # fmt: skip
+    def test_the_period_is_the_longest_wait(self, text: str, longest: timedelta) -> None:
+        assert period(parse_timing(text)) == longest
+
+
+def test_every_key_is_documented_and_the_page_is_true() -> None:
+    assert undocumented() == []
+    page = ROOT / "docs" / "reference" / "configuration.md"
+    assert page.read_text("utf-8") == markdown(), (
+        "run: python -m stocktake.settings --markdown > docs/reference/configuration.md"
+    )
+
+
+def test_the_schema_is_one_that_editors_read_and_its_defaults_are_valid() -> None:
+    schema = json_schema()
+    assert schema["additionalProperties"] is False
+    defaults: dict[str, Any] = {name: field["default"] for name, field in schema["properties"].items()}
+    assert Settings.model_validate(json.loads(json.dumps(defaults))) == Settings()
+
+
+def test_what_config_show_prints_can_be_read_again(load: Load) -> None:
+    settings = load(FIRST + "schedule: {sweep: '0 3 * * *'}\nretention: {history: forever}\n")
+    assert load(json.dumps(settings.model_dump(mode="json"))).model_dump() == settings.model_dump()
+
+
+class TestInstallationKey:
+    """What fingerprints are made with."""
+
+    def test_it_is_made_once_for_its_user_alone(self, tmp_path: Path) -> None:
+        key = installation_key(tmp_path / "d", {})
+        assert len(key) == 32
+        assert installation_key(tmp_path / "d", {}) == key
+        assert stat.S_IMODE((tmp_path / "d" / "installation.key").stat().st_mode) == 0o600
+        assert [file.name for file in (tmp_path / "d").iterdir()] == ["installation.key"]
+        assert installation_key(tmp_path / "e", {}) != key
+
+    @pytest.mark.parametrize("text", ["ab" * 32, "q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s="])
+    def test_the_environment_wins(self, tmp_path: Path, text: str) -> None:
+        assert installation_key(tmp_path, {"STOCKTAKE_REDACTION_KEY": text}) == b"\xab" * 32
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("text", ["short", "zz" * 32, "é" * 40])
+    def test_a_wrong_one_is_refused_and_not_repeated(self, tmp_path: Path, text: str) -> None:
+        with pytest.raises(ConfigError, match="no installation key") as caught:
+            installation_key(tmp_path, {"STOCKTAKE_REDACTION_KEY": text})
+        assert text not in str(caught.value)
+
+    def test_a_damaged_file_is_never_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "installation.key").write_text("")
+        with pytest.raises(ConfigError, match="from a backup"):
+            installation_key(tmp_path, {})
+        assert (tmp_path / "installation.key").read_text() == ""
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ConfigError, match="cannot be read or made"):
+            installation_key(tmp_path / "file" / "d", {})
