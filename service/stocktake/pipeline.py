@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
@@ -450,16 +451,37 @@ class _Pass:
 
 
 def _clean(asset: Asset, redactor: Redactor) -> Asset:
-    """Redact the fields that were lifted out of a document in which a secret was found."""
+    """Redact the fields that were lifted out of a document in which a secret was found.
+
+    An owner that the redacted document no longer holds was one of the secrets, whatever it looks like. The
+    digest of the parameters is made anew: over a weak secret it could be guessed.
+    """
+    left = set(_strings(asset.document))
+
+    def verbatim(value: str | None) -> str | None:
+        return value if value is None or value in left else f"[redacted:lifted:{redactor.fingerprint(value)}]"
 
     def text(value: str | None) -> str | None:
         return redactor.text(value) if value else value
 
+    params = asset.document.get("params")
     return replace(
         asset,
         name=text(asset.name),
-        owner=text(asset.owner),
+        owner=verbatim(text(asset.owner)),
         artifact_uri=text(asset.artifact_uri),
         code_version=text(asset.code_version),
         data_version=text(asset.data_version),
+        params_digest=canonical.digest(canonical.encode(params)).hex() if asset.params_digest and params else None,
     )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)

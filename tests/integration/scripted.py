@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from stocktake import pipeline
+from stocktake.core import canonical
 from stocktake.core.assets import Asset, Kind, Lifecycle, Mode, Scope, ScopeState
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.core.guard import Guard
@@ -38,6 +39,7 @@ class World:
     hidden: set[str] = field(default_factory=set)  # runs left out of lists, though they are there
     unconfirmable: set[str] = field(default_factory=set)
     page: int = 5
+    owner: str | None = None  # of every run, lifted out of a tag
     during: Callable[[int], None] | None = None  # called before each page of runs
 
     def add_run(self, key: str, experiment: str = "1", **info: Any) -> None:
@@ -136,6 +138,10 @@ class Scripted:
             state=info.get("status"),
             lifecycle=Lifecycle(info.get("lifecycle_stage", "active")),
             run=info.get("source_run_id"),
+            owner=self._world.owner if kind == Kind.RUN else None,
+            params_digest=canonical.digest(canonical.encode(document["params"])).hex()
+            if "params" in document
+            else None,
         )
 
     def confirm(self, kind: Kind, keys: Sequence[str]) -> Mapping[str, Item | None]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from stocktake.core import canonical
 from stocktake.core.assets import Kind, Mode, ScanState
 from stocktake.core.errors import ConfigError, Fenced, Trouble
 from stocktake.core.redact import Redactor
@@ -292,6 +293,25 @@ def test_secrets_reach_no_column(engine: Engine, world: World) -> None:
         ]
     assert secret not in str(dump)
     assert "[redacted:" in str(dump)
+
+
+def test_what_was_lifted_out_of_a_document_is_redacted_with_it(engine: Engine, world: World) -> None:
+    world.runs["run01"]["params"] = {"password": "hunter", "lr": "0.1"}
+    world.runs["run01"]["tags"]["owner_password"] = world.owner = "swordfish"
+    world.runs["run02"]["params"] = {"lr": "0.1"}
+    scan(engine, world)
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT a.key, v.owner, v.params_digest FROM version v JOIN asset a USING (asset_id)"
+                " WHERE v.kind = 'run'"
+            )
+        ).all()
+    lifted = {row.key: row for row in rows}
+    assert lifted["run01"].owner.startswith("[redacted:lifted:")
+    plain = canonical.digest(canonical.encode({"password": "hunter", "lr": "0.1"})).hex()
+    assert lifted["run01"].params_digest not in (None, plain)
+    assert lifted["run02"].params_digest == canonical.digest(canonical.encode({"lr": "0.1"})).hex()
 
 
 def test_equal_hot_passes_extend_one_row(engine: Engine, world: World) -> None:
