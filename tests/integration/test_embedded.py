@@ -331,8 +331,15 @@ class TestRoot:
             Path(name).chmod(0o755)
             home = Path(name) / "postgres"
             home.mkdir()
-            shutil.copytree(_programs().parent, Path(closed) / "install", ignore=shutil.ignore_patterns("include"))
-            found = unprivileged.as_user(unprivileged._user(), Path(closed) / "install" / "bin", home)
+            package = _programs().parents[1]
+            for source in (package, package.with_name(package.name + ".libs")):  # the programs load libraries from both
+                if source.is_dir():
+                    shutil.copytree(source, Path(closed) / source.name, ignore=shutil.ignore_patterns("include"))
+            there = Path(closed) / _programs().relative_to(package.parent)
+            found = unprivileged.as_user(unprivileged._user(), there, home)
             assert found.binaries.is_relative_to(home)
-            version = subprocess.run(found.command("postgres", "--version"), capture_output=True, text=True, check=True)
-            assert "PostgreSQL" in version.stdout
+            for program in ("postgres", "initdb", "pg_ctl"):
+                version = subprocess.run(
+                    found.command(program, "--version"), capture_output=True, text=True, check=True
+                )
+                assert "PostgreSQL" in version.stdout

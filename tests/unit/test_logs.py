@@ -115,7 +115,7 @@ def test_a_field_cannot_replace_a_standard_one(lines: Lines) -> None:
 
 
 def test_other_libraries_are_quiet_below_warning(lines: Lines) -> None:
-    for name in ("httpx", "azure.core.pipeline.policies.http_logging_policy", "uvicorn.access", "unheard.of", "mlflow"):
+    for name in ("httpx", "azure.core.pipeline.policies.http_logging_policy", "uvicorn.error", "unheard.of", "mlflow"):
         logging.getLogger(name).info("chatter")
         logging.getLogger(name).warning("trouble")
     assert [line["message"] for line in lines()] == ["trouble"] * 5

