@@ -147,6 +147,7 @@ CREATE TABLE scope_scan (
     covers TEXT[] NOT NULL,
     state TEXT NOT NULL,
     reason TEXT,
+    ended BOOLEAN NOT NULL,
     began_at TIMESTAMP WITH TIME ZONE NOT NULL,
     finished_at TIMESTAMP WITH TIME ZONE NOT NULL,
     listed BIGINT DEFAULT 0 NOT NULL,
@@ -185,6 +186,7 @@ CREATE TABLE version (
     FOREIGN KEY(asset_id) REFERENCES asset (asset_id)
 );
 CREATE INDEX version_closed ON version (valid_to) WHERE valid_to IS NOT NULL;
+CREATE INDEX version_registry ON version (workspace_id, run) WHERE kind = 'model_version';
 CREATE UNIQUE INDEX version_open ON version (workspace_id, kind, asset_id) WHERE valid_to IS NULL;
 CREATE TABLE withheld (
     asset_id BIGINT NOT NULL,

@@ -61,7 +61,7 @@ SELECT s.scan_id AS scan, w.name AS workspace, s.mode, s.state, s.source, s.iden
 FROM public.scan s JOIN public.workspace w USING (workspace_id);
 
 CREATE VIEW inventory.scope_scan AS
-SELECT s.scan_id AS scan, w.name AS workspace, c.kind, c.partition, c.covers, c.state, c.reason, c.began_at,
+SELECT s.scan_id AS scan, w.name AS workspace, c.kind, c.partition, c.covers, c.state, c.reason, c.ended, c.began_at,
     c.finished_at, c.listed, c.missing, c.purged, c.carried, c.withheld
 FROM public.scope_scan c JOIN public.scan s USING (scan_id) JOIN public.workspace w USING (workspace_id);
 

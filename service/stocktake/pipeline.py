@@ -93,6 +93,7 @@ class _Ended:
     state: ScopeState
     reason: str | None
     listed: int
+    ended: bool  # the pages came to their end, whatever was on them
 
 
 def scan(
@@ -179,7 +180,10 @@ class _Pass:
         try:
             self.identity = self.source.identify()
             for kind in self.source.kinds:
-                self.live[kind] = sum(known.partition_sizes(kind).values())
+                with self.connection.begin():
+                    self.live[kind] = publish.live(
+                        self.connection, self.claim, kind, sees_deleted=self.source.kinds[kind].sees_deleted
+                    )
             for listing in self.source.listings(self.claim.mode, known):
                 trouble = self._take(listing)
                 if trouble is not None and trouble.trouble in _HOPELESS:
@@ -205,7 +209,9 @@ class _Pass:
                 if self.progress is not None:
                     self._tell(listing)
                 if len(self.staged) >= _BATCH_DOCUMENTS or self.staged_bytes >= _BATCH_BYTES:
-                    self.flush()
+                    with self.connection.begin():  # scopes that ended wait: forget_seen must not fall into this one
+                        claims.fence(self.connection, self.claim)
+                        self._publish_staged()
         except SourceError as exc:
             failure = exc
         state, reason = listing.promise, None
@@ -215,7 +221,9 @@ class _Pass:
         elif problems:
             state = ScopeState.PARTIAL
             reason = problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
-        self.ended.append(_Ended(listing, began_at, state, self.redactor.text(reason) if reason else None, listed))
+        self.ended.append(
+            _Ended(listing, began_at, state, self.redactor.text(reason) if reason else None, listed, failure is None)
+        )
         if len(self.ended) >= _BATCH_SCOPES:
             self.flush()
         return failure
@@ -230,6 +238,9 @@ class _Pass:
             same = publish.unchanged(self.connection, self.claim, kind, digests)
         for item in items.values():
             if item.key in same:
+                # It is as published again: what an earlier page of this scan said is older.
+                if (older := self.staged.pop((kind, item.key), None)) is not None:
+                    self.staged_bytes -= len(older.document)
                 continue
             try:
                 self._stage(self._parse(kind, item, digests[item.key], page.requested_at))
@@ -372,6 +383,7 @@ class _Pass:
             finished_at=self.clock(),
             reason=one.reason,
             listed=one.listed,
+            ended=one.ended,
         )
 
     def _record(self, results: list[ledger.ScopeResult]) -> None:

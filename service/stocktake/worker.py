@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -39,6 +40,7 @@ _DEADLINE = 20.0
 def run_worker(app: App, *, stop: threading.Event, web: bool = True, first_now: bool = True) -> None:
     """Watch until `stop` is set, then finish or abandon within a deadline.
 
+    A scan that still waits for its server at the deadline is left: cli.main ends the process without it.
     A scan that fails is a row in the ledger and a line in the log; it never stops the worker or another workspace.
     """
     scheduler = BackgroundScheduler(
@@ -70,7 +72,9 @@ def run_worker(app: App, *, stop: threading.Event, web: bool = True, first_now: 
                 )
         scheduler.add_job(duty.beat, IntervalTrigger(seconds=_BEAT_SECONDS), id="heartbeat", next_run_time=now)
         if app.settings.retention.history is not None:
-            scheduler.add_job(duty.prune, IntervalTrigger(hours=24, jitter=3600), id="retention")
+            scheduler.add_job(
+                duty.prune, IntervalTrigger(hours=24), id="retention", next_run_time=now + timedelta(minutes=10)
+            )
         scheduler.start()
         log.info(
             "worker started",
@@ -150,9 +154,12 @@ class _Duty:
         soon = now + timedelta(seconds=random.uniform(0, min(30.0, every.total_seconds() * splay)))
         if last is None:
             # The first pass is a sweep; the hot ones begin a period later.
-            return soon if mode == Mode.SWEEP else now + every
-        if isinstance(timing, Cron) and now - last < every:
-            return timing.trigger().get_next_fire_time(None, now) or soon
+            if mode == Mode.SWEEP:
+                return soon
+            return (timing.trigger().get_next_fire_time(None, now) or soon) if isinstance(timing, Cron) else now + every
+        if isinstance(timing, Cron):
+            following: datetime | None = timing.trigger().get_next_fire_time(None, last + timedelta(seconds=1))
+            return soon if following is None or following <= now else following
         return max(soon, last + every)
 
     def refresh(self, workspace: str) -> None:
@@ -188,10 +195,22 @@ class _Duty:
 
 
 def _trigger(timing: Timing, splay: float) -> BaseTrigger:
-    jitter = max(1, int(period(timing).total_seconds() * splay)) if splay else None
+    jitter = max(1, int(_shortest(timing).total_seconds() * splay)) if splay else None
     if isinstance(timing, Cron):
         return timing.trigger(jitter=jitter)
     return IntervalTrigger(seconds=int(timing.total_seconds()), jitter=jitter)
+
+
+def _shortest(timing: Timing) -> timedelta:
+    """Return the shortest time between two ticks: a splay longer than that would swallow some of them."""
+    if not isinstance(timing, Cron):
+        return timing
+    trigger, at = timing.trigger(), datetime.now(UTC)
+    fires: list[datetime] = []
+    while len(fires) < 100 and (fire := trigger.get_next_fire_time(None, at)) is not None:
+        fires.append(fire)
+        at = fire + timedelta(seconds=1)
+    return min((later - earlier for earlier, later in pairwise(fires)), default=period(timing))
 
 
 def _endpoint(app: App, stop: threading.Event) -> WebServer:

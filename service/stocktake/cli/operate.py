@@ -47,7 +47,7 @@ def up(
     if not demo:
         say("No workspace is configured. To watch yours: --config FILE, or MLFLOW_TRACKING_URI.")
     show = Show(tell=_tell, table=write_table, changes=show_changes)
-    with _until_signalled() as stop:
+    with until_signalled() as stop:
         done = run_demo(settings, show=show, watch=lambda app: run_worker(app, stop=stop), stop=stop.is_set)
     return ExitCode.COMPLETE if done or stop.is_set() else ExitCode.ERROR
 
@@ -75,7 +75,7 @@ def _watch(current: Session, settings: Settings) -> int:
     from stocktake.worker import run_worker
 
     current.logging(settings, level=settings.log.level)
-    with _until_signalled() as stop, open_app(settings) as app:
+    with until_signalled() as stop, open_app(settings) as app:
         names = ", ".join(one.name for one in settings.workspaces)
         current.tell(
             f"Watching {clean(names)}. Ctrl-C stops it.\n{_where(settings)}"
@@ -95,7 +95,7 @@ def _where(settings: Settings) -> str:
 
 
 @contextmanager
-def _until_signalled() -> Iterator[threading.Event]:
+def until_signalled() -> Iterator[threading.Event]:
     """An event that SIGTERM and the first Ctrl-C set; the second Ctrl-C ends the process at once."""
     stop = threading.Event()
 

@@ -18,6 +18,7 @@ import typer
 
 from stocktake.cli import rows, words
 from stocktake.cli.exits import ExitCode, Stop, of_scans
+from stocktake.cli.operate import until_signalled
 from stocktake.cli.render import Output, clean, write_json, write_table, write_tsv
 from stocktake.cli.session import OutputOption, Session, WorkspaceOption, kind, kinds, known, now, session
 from stocktake.cli.times import ago, exact, span
@@ -82,17 +83,20 @@ def scan(
 
 def _all(app: App, names: Sequence[str], mode: Mode, tell: Callable[[Progress], None]) -> list[Any]:
     """Scan every workspace beside each other; Ctrl-C stops them at their next page, or leaves those that hang."""
-    stop = threading.Event()
     pool = ThreadPoolExecutor(min(len(names), app.settings.concurrency.workspaces), thread_name_prefix="scan")
-    waiting = [pool.submit(_scan, app, name, mode, tell, stop) for name in names]
-    try:
-        return [one.result() for one in waiting]
-    except BaseException:
-        stop.set()
-        wait(waiting, timeout=_GRACE)
-        raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with until_signalled() as stop:
+        try:
+            waiting = [pool.submit(_scan, app, name, mode, tell, stop) for name in names]
+            while wait(waiting, timeout=0.2).not_done and not stop.is_set():
+                pass
+            if stop.is_set():
+                app.abort()
+                wait(waiting, timeout=_GRACE)
+                raise KeyboardInterrupt
+            return [one.result() for one in waiting]
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _scan(

@@ -72,8 +72,13 @@ def field_changes(before: Any, after: Any, path: str = "") -> Iterator[FieldChan
                 yield FieldChange(path=step, before=None, after=after[name])
             else:
                 yield from field_changes(before[name], after[name], step)
-    elif before != after or type(before) is not type(after):
+    elif before != after or type(before) is not type(after) or _told_apart(before, after):
         yield FieldChange(path=path, before=before, after=after)
+
+
+def _told_apart(before: Any, after: Any) -> bool:
+    """Whether two equal lists hold different JSON: Python takes 1, 1.0 and true for the same."""
+    return isinstance(before, (list, tuple)) and json.dumps(before, sort_keys=True) != json.dumps(after, sort_keys=True)
 
 
 def category(path: str) -> Category:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
+from stocktake.core import canonical
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError, Fenced
 
@@ -83,7 +86,12 @@ def claimed(
         try:
             with connection.begin():
                 claim = _open(connection, wid, name, source, mode, epoch)
-            yield connection, claim
+            try:
+                yield connection, claim
+            except Exception as exc:
+                connection.invalidate()
+                _give_up(engine, claim, exc)
+                raise
         finally:
             # The lock and the temporary tables of the scan go with the session: never hand it back to the pool.
             connection.invalidate()
@@ -119,6 +127,21 @@ def _open(connection: Connection, wid: int, name: str, source: str, mode: Mode, 
     return Claim(
         workspace_id=wid, workspace=name, mode=mode, scan_id=scan_id, token=token, epoch=epoch, began_at=began_at
     )
+
+
+def _give_up(engine: Engine, claim: Claim, why: Exception) -> None:
+    """Say in the ledger why a scan was left, if the database still answers and nobody took the scan over."""
+    reason = (
+        canonical.escape(str(why) or type(why).__name__)[:2000] if isinstance(why, ConfigError) else type(why).__name__
+    )
+    with contextlib.suppress(SQLAlchemyError), engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE scan SET state = :state, finished_at = clock_timestamp(), error = :error WHERE scan_id = :scan"
+                " AND state = 'running' AND EXISTS (SELECT 1 FROM claim WHERE token = :token)"
+            ),
+            {"state": ScanState.ABANDONED, "error": reason, "scan": claim.scan_id, "token": claim.token},
+        )
 
 
 def fence(connection: Connection, claim: Claim) -> None:

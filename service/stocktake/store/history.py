@@ -235,7 +235,14 @@ def changes(
             given[name] = value
     if not expand and key is None:
         # A part is shown on its own only where its story is outside the question.
-        conditions.append("c.part_of IS NULL" if kind is None and type is None else "true")
+        told = "p.at > :since" if since is not None else "true"
+        told += " AND p.at <= :until" if until is not None else ""
+        if kind is None and type is None:
+            conditions.append(
+                f"NOT EXISTS (SELECT 1 FROM change p WHERE p.change_id = c.part_of AND {told})"
+                if since is not None or until is not None
+                else "c.part_of IS NULL"
+            )
     statement = f"""
         SELECT c.change_id AS id, c.at, c.not_before, c.not_after, coalesce(c.actor, 'unknown') AS actor,
             c.actor_source, w.name AS workspace, c.kind, a.key, c.name, c.type, c.category, c.scan_id AS scan,
@@ -268,8 +275,10 @@ def difference(
     """Yield the net difference between two times: what came and went in between leaves no row. Streams."""
     statement = """
         SELECT w.name AS workspace, a.kind, a.key, coalesce(n.name, o.name) AS name, o.document AS before,
-            n.document AS after, o.lifecycle AS was, n.lifecycle AS now, t.last_at, t.first_before
-        FROM (SELECT asset_id, max(at) AS last_at, min(not_before) AS first_before FROM change
+            n.document AS after, o.lifecycle AS was, n.lifecycle AS now, t.last_at, t.first_before,
+            t.created, t.restored
+        FROM (SELECT asset_id, max(at) AS last_at, min(not_before) AS first_before,
+                bool_or(type = 'created') AS created, bool_or(type = 'restored') AS restored FROM change
               WHERE at > :start AND at <= :end GROUP BY asset_id) t
         JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = a.workspace_id
         LEFT JOIN version o ON o.asset_id = a.asset_id AND o.valid_from <= :start
@@ -282,6 +291,8 @@ def difference(
     """
     given = {"start": start, "end": end, "workspaces": _names(workspaces), "kind": kind}
     for row in _stream(connection, statement, given):
+        if row.before is None and not (row.created or row.restored):
+            continue  # it was there before, but not seen or no longer kept: nothing can be said of a difference
         found = diff.difference(
             None if row.before is None else canonical.decode(row.before),
             None if row.after is None else canonical.decode(row.after),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from stocktake.core import canonical
 from stocktake.core.assets import Kind
 from stocktake.store.claims import Claim
 
@@ -29,10 +29,10 @@ class StoreKnown:
                 ),
                 {"wid": self._claim.workspace_id, "kind": kind},
             )
-            return {partition: int(number) for partition, number in rows}
+            return {canonical.unescape(partition): int(number) for partition, number in rows}
 
     def changed(self, kind: Kind) -> frozenset[str]:
-        """Keys whose being or lifecycle changed in this scan: created, deleted, restored, purged, first seen."""
+        """Keys whose being or lifecycle changed in this scan, or of whose runs nothing has been listed since it did."""
         self._flush()
         with self._connection.begin():
             rows = self._connection.execute(
@@ -42,6 +42,16 @@ class StoreKnown:
                     " AND c.type <> 'updated'"
                     " UNION SELECT key FROM asset WHERE workspace_id = :wid AND kind = :kind"
                     " AND first_seen >= :began"
+                    # What an earlier pass saw happen to an experiment, but was cut before it had listed its runs.
+                    " UNION SELECT a.key FROM change c JOIN asset a USING (asset_id) JOIN scope s"
+                    " ON s.workspace_id = a.workspace_id AND s.kind = 'run' AND s.partition = a.key"
+                    " WHERE :kind = 'experiment' AND c.workspace_id = :wid AND c.kind = :kind AND c.type <> 'updated'"
+                    " AND c.at > greatest(s.last_complete_at, s.last_listed_at) AND c.at > (SELECT"
+                    " min(greatest(last_complete_at, last_listed_at)) FROM scope WHERE workspace_id = :wid"
+                    " AND kind = 'run' AND last_listed_at IS NOT NULL)"
+                    " UNION SELECT e.key FROM asset e WHERE :kind = 'experiment' AND e.workspace_id = :wid"
+                    " AND e.kind = :kind AND e.gone_at IS NULL AND NOT EXISTS (SELECT 1 FROM scope s"
+                    " WHERE s.workspace_id = :wid AND s.kind = 'run' AND s.partition IN (e.key, ''))"
                 ),
                 {
                     "scan": self._claim.scan_id,
@@ -50,7 +60,7 @@ class StoreKnown:
                     "began": self._claim.began_at,
                 },
             )
-            return frozenset(key for (key,) in rows)
+            return frozenset(canonical.unescape(key) for (key,) in rows)
 
     def last_look(self, kind: Kind) -> datetime | None:
         with self._connection.begin():
@@ -61,7 +71,7 @@ class StoreKnown:
                     WHERE s.workspace_id = :wid AND s.state IN ('complete', 'partial')
                       AND EXISTS (SELECT 1 FROM scope_scan c WHERE c.scan_id = s.scan_id AND c.kind = :kind)
                       AND NOT EXISTS (SELECT 1 FROM scope_scan c WHERE c.scan_id = s.scan_id AND c.kind = :kind
-                                      AND c.state IN ('partial', 'unobservable'))
+                                      AND NOT c.ended)
                     ORDER BY s.last_began_at DESC LIMIT 1
                     """
                 ),
@@ -79,4 +89,4 @@ class StoreKnown:
                 ),
                 {"wid": self._claim.workspace_id},
             )
-            return {key: json.loads(document).get("aliases") or {} for key, document in rows}
+            return {canonical.unescape(key): canonical.decode(document).get("aliases") or {} for key, document in rows}

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from stocktake.core import canonical
 from stocktake.core.assets import Kind, Mode, ScanState, Scope, ScopeState
 from stocktake.core.words import words
 from stocktake.store.claims import Claim
@@ -23,6 +24,7 @@ class ScopeResult:
     began_at: datetime
     finished_at: datetime
     reason: str | None = None
+    ended: bool = True  # the pages came to their end, whatever was on them
     listed: int = 0
     missing: int = 0
     purged: int = 0
@@ -34,19 +36,20 @@ def record_scopes(connection: Connection, claim: Claim, results: Sequence[ScopeR
     """Write the ledger rows of ended scopes and advance what is known about each partition they cover."""
     connection.execute(
         text(
-            "INSERT INTO scope_scan (scan_id, ordinal, kind, partition, covers, state, reason, began_at, finished_at,"
-            " listed, missing, purged, carried, withheld) VALUES (:scan, :ordinal, :kind, :partition, :covers, :state,"
-            " :reason, :began, :finished, :listed, :missing, :purged, :carried, :withheld)"
+            "INSERT INTO scope_scan (scan_id, ordinal, kind, partition, covers, state, reason, ended, began_at,"
+            " finished_at, listed, missing, purged, carried, withheld) VALUES (:scan, :ordinal, :kind, :partition,"
+            " :covers, :state, :reason, :ended, :began, :finished, :listed, :missing, :purged, :carried, :withheld)"
         ),
         [
             {
                 "scan": claim.scan_id,
                 "ordinal": ordinal + index,
                 "kind": r.scope.kind,
-                "partition": r.scope.partition,
-                "covers": list(r.scope.covers),
+                "partition": canonical.escape(r.scope.partition),
+                "covers": [canonical.escape(partition) for partition in r.scope.covers],
                 "state": r.state,
-                "reason": r.reason,
+                "reason": canonical.escape(r.reason) if r.reason else None,
+                "ended": r.ended,
                 "began": r.began_at,
                 "finished": r.finished_at,
                 "listed": r.listed,
@@ -58,7 +61,12 @@ def record_scopes(connection: Connection, claim: Claim, results: Sequence[ScopeR
             for index, r in enumerate(results)
         ],
     )
-    rows = [(r, partition) for r in results for partition in r.scope.covers if r.state != ScopeState.INCREMENTAL]
+    rows = [
+        (r, canonical.escape(partition))
+        for r in results
+        for partition in (r.scope.covers or (("",) if r.state == ScopeState.UNSUPPORTED else ()))
+        if r.state != ScopeState.INCREMENTAL
+    ]
     if not rows:
         return
     connection.execute(
@@ -89,7 +97,7 @@ def record_scopes(connection: Connection, claim: Claim, results: Sequence[ScopeR
             "kinds": [str(r.scope.kind) for r, _ in rows],
             "partitions": [partition for _, partition in rows],
             "states": [str(r.state) for r, _ in rows],
-            "reasons": [r.reason for r, _ in rows],
+            "reasons": [canonical.escape(r.reason) if r.reason else None for r, _ in rows],
             "begans": [r.began_at for r, _ in rows],
             "finisheds": [r.finished_at for r, _ in rows],
         },
@@ -135,7 +143,7 @@ def finish(connection: Connection, claim: Claim, outcome: Outcome) -> tuple[int,
             "identity": outcome.identity,
             "filtered": outcome.filtered,
             "trouble": outcome.trouble,
-            "error": outcome.error,
+            "error": canonical.escape(outcome.error) if outcome.error else None,
             "next_step": outcome.next_step,
             "scan": claim.scan_id,
         },
@@ -149,15 +157,28 @@ def finish(connection: Connection, claim: Claim, outcome: Outcome) -> tuple[int,
         {
             "blind": outcome.unobservable,
             "trouble": outcome.trouble,
-            "error": outcome.error,
+            "error": canonical.escape(outcome.error) if outcome.error else None,
             "next_step": outcome.next_step,
             "wid": claim.workspace_id,
         },
     )
-    if claim.mode == Mode.HOT and not any(values[name] for name in _EVENTS):
+    if claim.mode == Mode.SWEEP:
+        connection.execute(text(_FORGET_SCOPES), {"wid": claim.workspace_id})
+    if claim.mode == Mode.HOT and not any(outcome.counts.get(name) for name in (*_EVENTS, "rebased")):
         return _fold(connection, claim), finished
     return claim.scan_id, finished
 
+
+# Scopes of experiments of which nothing is left are never listed again: their age would grow for ever. A kind that
+# the server did not offer has lost that mark once something of it was listed.
+_FORGET_SCOPES = """
+DELETE FROM scope s WHERE s.workspace_id = :wid AND (
+    s.partition <> '' AND NOT EXISTS (
+        SELECT 1 FROM asset a WHERE a.workspace_id = s.workspace_id AND a.gone_at IS NULL
+          AND ((a.kind = 'experiment' AND a.key = s.partition) OR (a.kind = s.kind AND a.partition = s.partition)))
+    OR s.state = 'unsupported' AND EXISTS (
+        SELECT 1 FROM scope o WHERE o.workspace_id = s.workspace_id AND o.kind = s.kind AND o.state <> 'unsupported'))
+"""
 
 # The hot pass before, and this one, have the same outcome scope by scope (apart from times and counts).
 _TWIN = """
@@ -324,7 +345,9 @@ def _status(connection: Connection, row: Any) -> WorkspaceStatus:
     elif latest is None:
         state = "never scanned"
     else:
-        state = next((s for s in _WORST if any(c.state == s for c in supported)), str(latest.state))
+        # One kind that may not be read makes the whole partial; unobservable is a workspace of which nothing is seen.
+        states = {"partial" if c.state == "unobservable" else c.state for c in supported}
+        state = next((s for s in _WORST if s in states), str(latest.state))
     return WorkspaceStatus(
         name=row.name,
         source=row.source,

@@ -67,6 +67,7 @@ def unchanged(connection: Connection, claim: Claim, kind: Kind, digests: Mapping
 
     `digests` maps key to keyed raw digest. One look-up in the index asset_key per item.
     """
+    stored = {canonical.escape(key): key for key in digests}
     rows = _raw(connection).execute(
         """
         WITH page AS (SELECT * FROM unnest(%(keys)s::text[], %(raws)s::bytea[]) AS p (key, raw)),
@@ -79,14 +80,14 @@ def unchanged(connection: Connection, claim: Claim, kind: Kind, digests: Mapping
         SELECT key FROM hit WHERE same
         """,
         {
-            "keys": list(digests),
+            "keys": list(stored),
             "raws": list(digests.values()),
             "epoch": claim.epoch,
             "wid": claim.workspace_id,
             "kind": kind,
         },
     )
-    return {key for (key,) in rows}
+    return {stored[key] for (key,) in rows}
 
 
 def publish(connection: Connection, claim: Claim, staged: Iterable[Staged]) -> Counter[str]:
@@ -101,6 +102,7 @@ def publish(connection: Connection, claim: Claim, staged: Iterable[Staged]) -> C
         raw.execute(_JUDGE_NEW, given | {"partitioned": partitioned})
     raw.execute(_RENEW_HEADS, given)
     raw.execute(_RENEW_ASIDE)
+    raw.execute("INSERT INTO seen SELECT asset_id FROM stage WHERE what IN ('same', 'renewed')")
     raw.execute("DELETE FROM stage WHERE what IN ('stale', 'same', 'renewed')")
     counts: Counter[str] = Counter()
     for what, number in raw.execute("SELECT what, count(*) FROM stage GROUP BY what"):
@@ -137,9 +139,11 @@ UPDATE stage s SET
     not_before = greatest(a.observed_at, a.gone_at, c.last_complete_at),
     what = CASE
         WHEN a.observed_at >= s.observed_at OR a.gone_at >= s.observed_at THEN 'stale'
+        -- A complete look that began later has seen it since, and found it as it is published.
+        WHEN greatest(c.last_complete_at, c.last_listed_at) > s.observed_at THEN 'stale'
         WHEN a.gone_at IS NOT NULL THEN 'restored'
         WHEN a.digest = s.digest THEN CASE WHEN a.epoch = %(epoch)s THEN 'same' ELSE 'renewed' END
-        WHEN a.epoch <> %(epoch)s THEN 'rebased'
+        WHEN a.epoch <> %(epoch)s AND a.lifecycle = s.lifecycle THEN 'rebased'
         ELSE 'changed' END
 FROM asset a
 LEFT JOIN scope c ON c.workspace_id = a.workspace_id AND c.kind = a.kind AND c.partition = a.partition
@@ -151,6 +155,7 @@ WHERE a.workspace_id = %(wid)s AND a.kind = s.kind AND a.key = s.key
 _JUDGE_NEW = """
 UPDATE stage s SET
     what = CASE
+        WHEN greatest(d.last_complete_at, d.last_listed_at) > s.observed_at THEN 'stale'
         WHEN d.first_complete_at IS NOT NULL OR d.parent_created THEN 'created'
         WHEN d.first_listed_at IS NOT NULL AND s.created_at > d.last_listed_at - %(margin)s::interval THEN 'created'
         ELSE 'baseline' END,
@@ -173,7 +178,7 @@ WHERE s.asset_id IS NULL AND s.kind = d.kind AND s.partition = d.partition
 # Equal documents after a change of our own normalisation: the head learns the new digests, nothing else happens.
 _RENEW_HEADS = """
 UPDATE asset a SET epoch = %(epoch)s, raw_digest = s.raw_digest
-FROM stage s WHERE s.what = 'renewed' AND a.asset_id = s.asset_id
+FROM stage s WHERE s.what IN ('same', 'renewed') AND a.asset_id = s.asset_id
 """
 
 # What only this source can know is kept beside the open version; it is not compared and makes no new one.
@@ -258,6 +263,7 @@ def _write_differences(connection: Connection, claim: Claim) -> Iterator[str]:
                     )
                 )
                 if found is None:  # equal once decoded: nothing to report, the new bytes are published all the same
+                    yield "rebased"
                     continue
                 yield str(found.type)
                 told = diff.story(Kind(kind), found, partition=partition, parent=parent)
@@ -342,7 +348,7 @@ def missing(
         ORDER BY a.asset_id
         """,
         {
-            "partitions": [partition for partition, _ in covers],
+            "partitions": [canonical.escape(partition) for partition, _ in covers],
             "begans": [began for _, began in covers],
             "wid": claim.workspace_id,
             "kind": kind,
@@ -350,7 +356,7 @@ def missing(
         },
     )
     return [
-        Missing(asset_id=asset_id, kind=kind, key=key, partition=partition, not_before=not_before)
+        Missing(asset_id=asset_id, kind=kind, key=canonical.unescape(key), partition=partition, not_before=not_before)
         for asset_id, key, partition, not_before in rows
     ]
 
@@ -399,12 +405,19 @@ def as_deleted(connection: Connection, gone: Sequence[Missing], *, at: datetime)
     staged = []
     for row in rows:
         document = dict(canonical.decode(row.document), lifecycle_stage=str(Lifecycle.DELETED))
-        asset = Asset(kind=Kind(row.kind), key=row.key, document=document, partition=row.partition)
+        asset = Asset(
+            kind=Kind(row.kind),
+            key=canonical.unescape(row.key),
+            document=document,
+            partition=canonical.unescape(row.partition),
+        )
         lifted = words(
             "name state owner parent run created_at started_at ended_at artifact_uri code_version data_version "
             "params_digest"
         )  # fmt: skip
-        asset = replace(asset, lifecycle=Lifecycle.DELETED, **{column: getattr(row, column) for column in lifted})
+        asset = replace(
+            asset, lifecycle=Lifecycle.DELETED, **{column: _original(getattr(row, column)) for column in lifted}
+        )
         staged.append(
             Staged(
                 asset=asset,
@@ -415,6 +428,24 @@ def as_deleted(connection: Connection, gone: Sequence[Missing], *, at: datetime)
             )
         )
     return staged
+
+
+def _original(value: Any) -> Any:
+    return canonical.unescape(value) if isinstance(value, str) else value
+
+
+def live(connection: Connection, claim: Claim, kind: Kind, *, sees_deleted: bool) -> int:
+    """Count the assets of a kind whose absence could be noticed."""
+    row = (
+        _raw(connection)
+        .execute(
+            "SELECT count(*) FROM asset WHERE workspace_id = %s AND kind = %s AND gone_at IS NULL"
+            " AND (%s OR lifecycle <> 'deleted')",
+            (claim.workspace_id, kind, sees_deleted),
+        )
+        .fetchone()
+    )
+    return int(row[0]) if row else 0
 
 
 def withhold(connection: Connection, claim: Claim, gone: Sequence[Missing], *, counts: bool) -> set[int]:

@@ -19,6 +19,8 @@ DELETE FROM version v USING (
     WHERE o.valid_to < clock_timestamp() - :keep AND o.kind IN ('run', 'logged_model', 'trace', 'webhook', 'workspace')
       AND NOT EXISTS (SELECT 1 FROM version m WHERE m.workspace_id = a.workspace_id AND m.kind = 'model_version'
                       AND m.run = a.key)
+      AND NOT EXISTS (SELECT 1 FROM version m WHERE m.workspace_id = a.workspace_id AND m.kind = 'model_version'
+                      AND o.kind = 'logged_model' AND m.artifact_uri = 'models:/' || a.key)
       AND NOT EXISTS (SELECT 1 FROM version l JOIN version m ON m.workspace_id = l.workspace_id
                       AND m.kind = 'model_version' AND m.run = l.run WHERE l.asset_id = o.asset_id
                       AND l.kind = 'logged_model' AND l.run IS NOT NULL)
@@ -26,12 +28,12 @@ DELETE FROM version v USING (
 ) old WHERE v.asset_id = old.asset_id AND v.valid_from = old.valid_from
 """
 
-# Changes whose asset keeps no version from before them: their evidence is gone.
+# Changes whose asset keeps no version from then or before: their evidence is gone.
 _CHANGES = """
 DELETE FROM change WHERE change_id IN (
     SELECT c.change_id FROM change c
     WHERE c.at < clock_timestamp() - :keep AND c.kind IN ('run', 'logged_model', 'trace', 'webhook', 'workspace')
-      AND NOT EXISTS (SELECT 1 FROM version v WHERE v.asset_id = c.asset_id AND v.valid_from < c.at)
+      AND NOT EXISTS (SELECT 1 FROM version v WHERE v.asset_id = c.asset_id AND v.valid_from <= c.at)
     ORDER BY c.change_id LIMIT :step)
 """
 

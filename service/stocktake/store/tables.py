@@ -114,6 +114,7 @@ scope_scan = Table(
     Column("covers", ARRAY(Text), nullable=False),  # the partitions whose absence this listing could judge
     Column("state", Text, nullable=False),
     Column("reason", Text),
+    Column("ended", Boolean, nullable=False),  # the pages came to their end, whatever was on them
     Column("began_at", _TIME, nullable=False),
     Column("finished_at", _TIME, nullable=False),
     _count("listed"),
@@ -189,6 +190,7 @@ version = Table(
     Column("aside", Text),  # what only this source can know; not compared
     PrimaryKeyConstraint("asset_id", "valid_from", name="version_pkey"),
     Index("version_open", "workspace_id", "kind", "asset_id", unique=True, postgresql_where=text("valid_to IS NULL")),
+    Index("version_registry", "workspace_id", "run", postgresql_where=text("kind = 'model_version'")),  # retention
     Index("version_closed", "valid_to", postgresql_where=text("valid_to IS NOT NULL")),  # retention
 )
 
