@@ -333,6 +333,21 @@ def test_a_stopped_scan_is_abandoned_and_the_next_goes_on(engine: Engine, world:
     assert states == ["complete", "abandoned", "complete"]
 
 
+def test_a_scan_is_under_way_only_while_somebody_holds_its_lock(engine: Engine, world: World) -> None:
+    def scanning() -> str | None:
+        with engine.connect() as connection:
+            (status,) = ledger.status(connection)
+        return status.scanning
+
+    told: list[str | None] = []
+    world.during = lambda _: told.append(scanning())
+    scan(engine, world)
+    assert set(told) == {"sweep"}
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE scan SET state = 'running'"))  # as kill -9 leaves it
+    assert scanning() is None
+
+
 def test_two_scans_of_one_mode_do_not_overlap(engine: Engine, world: World) -> None:
     def again(page: int) -> None:
         world.during = None

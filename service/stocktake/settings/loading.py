@@ -218,7 +218,7 @@ def _words(error: ErrorDetails) -> str:
     if kind == "string_type":
         return "must be text. Put it in quotes"
     if kind == "string_pattern_mismatch":
-        return "must be the name of an environment variable (letters, digits and _), not a value"
+        return "must be the name of an environment variable (capital letters, digits and _), not a value"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "must be a map of keys. Write `key: value` lines below it, indented"
     if kind in ("tuple_type", "list_type"):

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from stocktake.settings.timing import Duration, Retention, When, format_duration
 
-_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_VARIABLE = r"^[A-Z_][A-Z0-9_]{0,79}$"  # capital letters only: a pasted token is not taken for a name, nor repeated
 Variable = Annotated[str, Field(pattern=_VARIABLE, examples=["MLFLOW_TRACKING_TOKEN"])]
 
 

@@ -17,7 +17,7 @@ from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError, Fenced
 
 #: First half of the two-part advisory lock keys of claims; the second is workspace and mode.
-_LOCK = 0x73746B02
+LOCK = 0x73746B02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def claimed(
     nobody. The token says who may publish: a holder that was stopped and continued finds its token replaced.
     """
     with engine.connect() as connection:
-        key = {"space": _LOCK, "key": 0}
+        key = {"space": LOCK, "key": 0}
         with connection.begin():
             wid = workspace_id(connection, name, source, uri)
             key["key"] = wid * 2 + (1 if mode == Mode.SWEEP else 0)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from stocktake.core import canonical
 from stocktake.core.assets import Kind, Mode, ScanState, Scope, ScopeState
 from stocktake.core.words import words
-from stocktake.store.claims import Claim
+from stocktake.store.claims import LOCK, Claim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,9 +325,16 @@ def _status(connection: Connection, row: Any) -> WorkspaceStatus:
             given,
         )
     }
+    # A row may say `running` though its worker was killed: only the lock, which goes with the connection, is proof.
     running = connection.execute(
-        text("SELECT mode FROM scan WHERE workspace_id = :wid AND state = 'running' ORDER BY scan_id DESC LIMIT 1"),
-        given,
+        text(
+            "SELECT s.mode FROM scan s JOIN pg_locks l ON l.locktype = 'advisory' AND l.objsubid = 2"
+            " AND l.classid = CAST(:space AS oid)"
+            " AND l.objid = CAST(s.workspace_id * 2 + CASE WHEN s.mode = 'sweep' THEN 1 ELSE 0 END AS oid)"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " WHERE s.workspace_id = :wid AND s.state = 'running' ORDER BY s.scan_id DESC LIMIT 1"
+        ),
+        given | {"space": LOCK},
     ).scalar()
     supported = [c for c in coverage if c.state != "unsupported"]
     oldest = [c.oldest_complete for c in supported if c.oldest_complete is not None]
