@@ -37,7 +37,7 @@ _GRACE = 5.0
 _DEADLINE = 20.0
 
 
-def run_worker(app: App, *, stop: threading.Event, web: bool = True, first_now: bool = True) -> None:
+def run_worker(app: App, *, stop: threading.Event) -> None:
     """Watch until `stop` is set, then finish or abandon within a deadline.
 
     A scan that still waits for its server at the deadline is left: cli.main ends the process without it.
@@ -54,21 +54,19 @@ def run_worker(app: App, *, stop: threading.Event, web: bool = True, first_now: 
     )
     duty = _Duty(app, stop)
     with ExitStack() as stack:
-        if web:
-            server = stack.enter_context(_endpoint(app, stop))
-            log.info("endpoint ready", extra={"action": "endpoint_ready", "url": server.url})
+        server = stack.enter_context(_endpoint(app, stop))
+        log.info("endpoint ready", extra={"action": "endpoint_ready", "url": server.url})
         now = datetime.now(UTC)
         for workspace in app.settings.workspaces:
             duty.refresh(workspace.name)
             schedule = workspace.schedule or app.settings.schedule
             for mode, timing in ((Mode.HOT, schedule.hot), (Mode.SWEEP, schedule.sweep)):
-                due = duty.due(workspace.name, mode, timing, now, schedule.splay) if first_now else None
                 scheduler.add_job(
                     duty.scan,
                     _trigger(timing, schedule.splay),
                     args=(workspace.name, mode),
                     id=f"{workspace.name}/{mode}",
-                    **({"next_run_time": due} if due is not None else {}),
+                    next_run_time=duty.due(workspace.name, mode, timing, now, schedule.splay),
                 )
         scheduler.add_job(duty.beat, IntervalTrigger(seconds=_BEAT_SECONDS), id="heartbeat", next_run_time=now)
         if app.settings.retention.history is not None:
