@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import re2
+
 #: Raise it when a rule, a name or the way of replacing changes: it starts a new normalisation epoch.
 VERSION = 1
 
@@ -109,29 +111,22 @@ _OWN = (
     ("authorization", 1, r"(?i)\b(?:bearer|basic)[ \t]+((?=[^\s]*[0-9=])[A-Za-z0-9._~+/\-]{16,}={0,2})"),
 )
 
-# The cheap filter. Every match of a rule or name contains one of these, in lower case and however the document is
-# written as JSON (an escaped ASCII character, such as \u003d for =, may hide anything). Probes begin with a literal,
-# which is found at a nanosecond a byte; one large expression took fifty times as long.
+# The cheap filter, one pass over the bytes of a document: RE2 tries all of these at once, at a few nanoseconds a byte,
+# where the standard library's expressions took ten times as long one after the other. Every match of a rule or name
+# contains one of these, in any case and however the document is written as JSON (an escaped ASCII character, such as
+# \u003d for =, may hide anything).
 _PROBES = (
-    *("secret", "credential", "passphrase", "bearer", "authorization", "dapi", "pypi-ag", r"hooks\.slack\.com"),
-    r"w(?:(?<=passw)|(?<=pw)d)",
-    r"k(?:ey(?:(?<=[a-z]key)|(?<=[ _.\-]key))|(?<=tok)en(?!s|iz|is)|(?<=sk)(?:-|[0-9a-z]{32})|(?<=[rs]k)_live_)",
-    r"j(?:(?<=eyj)|(?<=bkfj))",
-    r"_(?:(?<=gh[pousr]_|npm_|gsk_|pat_|org_|sv2_|ckr_|do[opr]_|ndb_)|(?<=hf_)[a-z0-9]{30}|(?<=r8_))",
-    r"-(?:(?<=gl[df]t-|glrt-)|(?<=glpat-|glcbt-|glimt-|glptt-|gloas-)|(?<=glsoat-)|(?<=glagent-)|(?<=xox[a-z]-)"
-    r"|(?<=xapp-)|(?<=sq0csp-)|us[0-9]|(?<=gocspx-)|(?<=nvapi-)|(?<=x-amz-)s|(?<=x-goog-)s|(?<=putty-)user)",
-    r"gr1348941",
-    r"conn(?:ection)?[ _.\-]?str",
-    r"basic[ \t\\]",
-    r"sas[\"\\]",
-    r"=(?<=sig=)",
-    r"~(?<=[0-9]q~)",
-    r"\.(?:[\w\-]{6}\.[\w\-]{27}|(?<=ya29\.)|(?<=sg\.)[\w\-]{22}\.|(?<=xapp\.|xox[ecd]\.))",
-    r""":(?:(?<=[0-9]:)[\w\-]{35}|\\?/\\?/[^\s/?#"'<>]*@)""",
+    "secret", "credential", "passphrase", "bearer", "authorization", "dapi", "pypi-ag", r"hooks\.slack\.com",
+    "passw", "pwd", r"[a-z _.\-]key", r"token(?:[^si]|i[^zs]|i?\z)", "sk-", "sk[0-9a-z]{32}", "[rs]k_live_",
+    "eyj", "bkfj", "gh[pousr]_", "npm_", "gsk_", "pat_", "org_", "sv2_", "ckr_", "do[opr]_", "ndb_", "r8_",
+    "hf_[a-z0-9]{30}", "gl[df]t-", "gl(?:rt|pat|cbt|imt|ptt|oas|soat|agent)-", "xox[a-z]-", "xapp-", "sq0csp-",
+    "-us[0-9]", "gocspx-", "nvapi-", "x-(?:amz|goog)-s", "putty-user", "gr1348941", r"conn(?:ection)?[ _.\-]?str",
+    r"basic[ \t\\]", r"sas[\"\\]", "sig=", "[0-9]q~", r"\.[\w\-]{6}\.[\w\-]{27}", r"ya29\.",
+    r"sg\.[\w\-]{22}\.", r"xapp\.", r"xox[ecd]\.", r"[0-9]:[\w\-]{35}", r""":\\?/\\?/[^ \t\r\n\f/?#"'<>]*@""",
     r"\\u00[2-7]",
-)
-# Rules that know upper and lower case: upper case is rarer in the documents.
-_UPPER = r"A(?:[KS]IA|BIA|CCA|3T|Iza|C[a-z0-9]{32})"
+)  # fmt: skip
+# Rules that know upper and lower case.
+_CASED = r"A(?:[KS]IA|BIA|CCA|3T|Iza|C[a-z0-9]{32})"
 
 
 def rules() -> tuple[Rule, ...]:
@@ -156,14 +151,9 @@ def _denylist(module: str, detector: str) -> list[re.Pattern[str]]:
     return list(getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), detector).denylist)
 
 
-_PROBE_SEARCHES = tuple(re.compile(probe.encode()).search for probe in _PROBES)
-_UPPER_SEARCH = re.compile(_UPPER.encode()).search
+_SEARCH = re2.compile(f"(?i:{'|'.join(_PROBES)})|{_CASED}".encode()).search
 
 
 def suspicious(raw: bytes) -> bool:
     """Say whether a document could hold anything that a rule or a name finds; never False where one would."""
-    lower = raw.lower()
-    for search in _PROBE_SEARCHES:
-        if search(lower) is not None:
-            return True
-    return _UPPER_SEARCH(raw) is not None
+    return _SEARCH(raw) is not None
