@@ -14,7 +14,7 @@ from stocktake.core.assets import Kind, Mode, ScanState, Scope, ScopeState
 from stocktake.core.errors import ConfigError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.pipeline import Stopped
+from stocktake.pipeline import Stopped, story
 from stocktake.sources.protocol import Listing, Page
 from stocktake.store import figures, history, ledger, retention
 from tests.integration.scripted import KEY, Scripted, World, scan
@@ -62,7 +62,7 @@ def test_seen_forgotten_mid_scope(engine: Engine, monkeypatch: pytest.MonkeyPatc
     for n in range(40):
         w.add_run(f"b{n:02d}", experiment="2")
     scan(engine, w)
-    monkeypatch.setattr(pipeline, "_BATCH_DOCUMENTS", 3)
+    monkeypatch.setattr(story, "_BATCH_DOCUMENTS", 3)
     w.runs["b30"]["tags"]["x"] = "1"
     w.runs["b31"]["tags"]["x"] = "1"
     w.runs["b32"]["tags"]["x"] = "1"
@@ -80,7 +80,7 @@ def test_seen_forgotten_filtered(engine: Engine, monkeypatch: pytest.MonkeyPatch
         w.add_run(f"a{n:02d}", experiment="1")
         w.add_run(f"b{n:02d}", experiment="2")
     scan(engine, w)
-    monkeypatch.setattr(pipeline, "_BATCH_DOCUMENTS", 3)
+    monkeypatch.setattr(story, "_BATCH_DOCUMENTS", 3)
     for k in ("b30", "b31", "b32"):
         w.runs[k]["tags"]["x"] = "1"
     r = scan(engine, w)

@@ -1,15 +1,16 @@
 """Publishing: what a scan saw becomes versions and changes, in set-based SQL, unchanged assets untouched.
 
-Every function runs inside a transaction that its caller opened and fenced (store.claims.fence).
+Every function runs inside a transaction that its caller opened and fenced (store.claims.fence). A document is sent to
+the database once, straight into `version`: what is judged in SQL is a narrow stage of keys and digests.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, text
@@ -18,117 +19,127 @@ from stocktake.core import canonical, diff
 from stocktake.core.assets import Asset, Category, ChangeType, Difference, Kind, Lifecycle
 from stocktake.core.words import words
 from stocktake.store.claims import Claim
+from stocktake.store.engine import driver
 
 #: A creation seen through a permission filter counts only if the source's own time is younger than the last look,
 #: by this margin for clocks that differ: otherwise the asset may merely have become visible.
 _CLOCK_MARGIN = "1 hour"
 
+#: What is lifted out of a document into columns of `version`, in the order of Staged.lifted.
+LIFTED = words(
+    "name state owner parent run created_at started_at ended_at artifact_uri code_version data_version params_digest"
+)
+_NAME, _PARENT, _CREATED_AT = (LIFTED.index(name) for name in ("name", "parent", "created_at"))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True)
 class Staged:
-    """An asset on its way in: parsed, redacted, in canonical form."""
+    """An asset on its way in: redacted, in canonical form, every text as Postgres can hold it."""
 
-    asset: Asset
-    document: bytes
-    aside: bytes | None
+    kind: str
+    key: str
+    partition: str
+    digest: bytes
     raw_digest: bytes
     observed_at: datetime
+    lifecycle: str
+    lifted: tuple[Any, ...]
+    document: bytes
+    aside: bytes | None
+    actor: str | None  # who made it, as the client claimed
+
+
+def staged(asset: Asset, document: bytes, aside: bytes | None, raw_digest: bytes, observed_at: datetime) -> Staged:
+    """Make an asset ready to be published; its document is already redacted and in canonical form."""
+    return Staged(
+        str(asset.kind), canonical.escape(asset.key), canonical.escape(asset.partition), canonical.digest(document),
+        raw_digest, observed_at, str(asset.lifecycle),
+        (_text(asset.name), _text(asset.state), _text(asset.owner), _text(asset.parent), _text(asset.run),
+         asset.created_at, asset.started_at, asset.ended_at, _text(asset.artifact_uri), _text(asset.code_version),
+         _text(asset.data_version), asset.params_digest),
+        document, aside, _text(diff.author(asset.document)),
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Published:
+    """What became of a batch: counts by change type (and "baseline", "rebased"), and the assets known before."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    known: set[int] = field(default_factory=set)
 
 
 _STAGE = (
-    ("kind", "text"), ("key", "text"), ("partition", "text"), ("digest", "bytea"), ("raw_digest", "bytea"),
-    ("observed_at", "timestamptz"), ("lifecycle", "text"), ("name", "text"), ("state", "text"), ("owner", "text"),
-    ("parent", "text"), ("run", "text"), ("created_at", "timestamptz"), ("started_at", "timestamptz"),
-    ("ended_at", "timestamptz"), ("artifact_uri", "text"), ("code_version", "text"), ("data_version", "text"),
-    ("params_digest", "text"), ("document", "text"), ("aside", "text"), ("actor", "text"),
+    ("n", "int4"), ("kind", "text"), ("key", "text"), ("partition", "text"), ("digest", "bytea"),
+    ("raw_digest", "bytea"), ("observed_at", "timestamptz"), ("lifecycle", "text"), ("created_at", "timestamptz"),
 )  # fmt: skip
-
-_VERSION_COLUMNS = (
-    "digest, lifecycle, partition, name, state, owner, parent, run, created_at, started_at, ended_at,"
-    " artifact_uri, code_version, data_version, params_digest, document, aside"
-)
+_VERSION = (
+    ("asset_id", "int8"), ("valid_from", "timestamptz"), ("workspace_id", "int4"), ("kind", "text"),
+    ("scan_id", "int8"), ("digest", "bytea"), ("lifecycle", "text"), ("partition", "text"),
+    *((name, "timestamptz" if name.endswith("_at") else "text") for name in LIFTED),
+    ("document", "text"), ("aside", "text"),
+)  # fmt: skip
+_CHANGE = (
+    ("workspace_id", "int4"), ("asset_id", "int8"), ("kind", "text"), ("scan_id", "int8"), ("at", "timestamptz"),
+    ("not_before", "timestamptz"), ("not_after", "timestamptz"), ("type", "text"), ("category", "text"),
+    ("name", "text"), ("actor", "text"), ("actor_source", "text"), ("fields", "text"), ("story_kind", "text"),
+    ("story_key", "text"), ("story_type", "text"),
+)  # fmt: skip
 
 
 def prepare(connection: Connection) -> None:
-    """Make this session's temporary tables: `seen` (assets met since the last flush) and `stage`."""
+    """Make this session's temporary table `stage`."""
     columns = ", ".join(f"{name} {kind}" for name, kind in _STAGE)
-    connection.execute(text("CREATE TEMP TABLE IF NOT EXISTS seen (asset_id bigint NOT NULL)"))
     connection.execute(
         text(
             f"CREATE TEMP TABLE IF NOT EXISTS stage ({columns}, asset_id bigint, previous timestamptz,"
             " not_before timestamptz, what text)"
         )
     )
-    connection.execute(text("TRUNCATE seen, stage"))
+    connection.execute(text("TRUNCATE stage"))
 
 
-def unchanged(connection: Connection, claim: Claim, kind: Kind, digests: Mapping[str, bytes]) -> set[str]:
-    """Mark the known keys of a page as seen and return those whose raw bytes are what they were.
-
-    `digests` maps key to keyed raw digest. One look-up in the index asset_key per item.
-    """
-    stored = {canonical.escape(key): key for key in digests}
-    rows = _raw(connection).execute(
-        """
-        WITH page AS (SELECT * FROM unnest(%(keys)s::text[], %(raws)s::bytea[]) AS p (key, raw)),
-        hit AS (
-            SELECT a.asset_id, p.key,
-                   a.raw_digest = p.raw AND a.epoch = %(epoch)s AND a.gone_at IS NULL AS same
-            FROM page p JOIN asset a ON a.workspace_id = %(wid)s AND a.kind = %(kind)s AND a.key = p.key
-        ),
-        mark AS (INSERT INTO seen SELECT asset_id FROM hit)
-        SELECT key FROM hit WHERE same
-        """,
-        {
-            "keys": list(stored),
-            "raws": list(digests.values()),
-            "epoch": claim.epoch,
-            "wid": claim.workspace_id,
-            "kind": kind,
-        },
-    )
-    return {stored[key] for (key,) in rows}
-
-
-def publish(connection: Connection, claim: Claim, staged: Iterable[Staged]) -> Counter[str]:
-    """Write new and changed assets. Returns counts by change type, plus "baseline" and "rebased"."""
-    raw = _raw(connection)
-    if not _copy_stage(raw, staged):
-        return Counter()
+def publish(connection: Connection, claim: Claim, batch: Sequence[Staged]) -> Published:
+    """Write new and changed assets."""
+    done = Published()
+    if not batch:
+        return done
+    raw = driver(connection)
+    _copy(raw, "stage", _STAGE, ((n, s.kind, s.key, s.partition, s.digest, s.raw_digest, s.observed_at, s.lifecycle,
+                                  s.lifted[_CREATED_AT]) for n, s in enumerate(batch)))  # fmt: skip
     given = {"wid": claim.workspace_id, "epoch": claim.epoch, "scan": claim.scan_id, "margin": _CLOCK_MARGIN}
-    raw.execute("ANALYZE stage")
+    raw.execute("ANALYZE stage (kind, key, partition)")
     raw.execute(_JUDGE_KNOWN, given)
     for partitioned in (False, True):  # experiments before what lies in them
         raw.execute(_JUDGE_NEW, given | {"partitioned": partitioned})
     raw.execute(_RENEW_HEADS, given)
-    raw.execute(_RENEW_ASIDE)
-    raw.execute("INSERT INTO seen SELECT asset_id FROM stage WHERE what IN ('same', 'renewed')")
+    _renew_asides(raw, batch)
+    done.known |= {asset_id for (asset_id,) in raw.execute("SELECT asset_id FROM stage WHERE what IS DISTINCT FROM"
+                   " 'created' AND what IS DISTINCT FROM 'baseline' AND asset_id IS NOT NULL")}  # fmt: skip
     raw.execute("DELETE FROM stage WHERE what IN ('stale', 'same', 'renewed')")
-    counts: Counter[str] = Counter()
-    for what, number in raw.execute("SELECT what, count(*) FROM stage GROUP BY what"):
-        if what in ("baseline", "rebased", "created"):
-            counts[what] += number
-    first = _last_change(raw)
     raw.execute(_INSERT_ASSETS, given)
-    raw.execute("UPDATE stage s SET asset_id = a.asset_id FROM asset a WHERE s.asset_id IS NULL"
-                " AND a.workspace_id = %(wid)s AND a.kind = s.kind AND a.key = s.key", given)  # fmt: skip
-    raw.execute("INSERT INTO seen SELECT asset_id FROM stage")
-    raw.execute(_CREATIONS, given)
-    for found in _write_differences(connection, claim):
-        counts[found] += 1
+    first = _last_change(raw)
+    judged = [
+        (batch[n], asset_id, not_before, what)
+        for n, asset_id, not_before, what in raw.execute(
+            "SELECT n, asset_id, not_before, what FROM stage ORDER BY asset_id"
+        )
+    ]
+    done.counts.update(what for *_, what in judged if what in ("baseline", "rebased", "created"))
+    _copy_changes(raw, (_created(claim, s, asset_id, at) for s, asset_id, at, what in judged if what == "created"))
+    for found in _write_differences(raw, claim, {a: (s, at) for s, a, at, what in judged if what in _COMPARED}):
+        done.counts[found] += 1
     raw.execute("UPDATE version v SET valid_to = s.observed_at FROM stage s WHERE v.asset_id = s.asset_id"
                 " AND v.valid_from = s.previous AND v.valid_to IS NULL")  # fmt: skip
-    raw.execute(
-        f"INSERT INTO version (asset_id, valid_from, workspace_id, kind, scan_id, {_VERSION_COLUMNS})"
-        f" SELECT asset_id, observed_at, %(wid)s, kind, %(scan)s, {_VERSION_COLUMNS} FROM stage",
-        given,
-    )
+    _copy(raw, "version", _VERSION, (_version(claim, s, asset_id) for s, asset_id, _, _ in judged))
     raw.execute(_ADVANCE_HEADS, given)
     raw.execute("DELETE FROM withheld w USING stage s WHERE w.asset_id = s.asset_id")
-    _tell_stories(raw, claim, first)
+    tell_stories(raw, claim, first)
     raw.execute("TRUNCATE stage")
-    return counts
+    return done
 
+
+_COMPARED = ("changed", "restored")
 
 # Known assets: older news than what is published is refused, equal documents change nothing. The look before the
 # change is the last complete listing of the partition, or the published observation, whichever is later.
@@ -154,6 +165,7 @@ WHERE a.workspace_id = %(wid)s AND a.kind = s.kind AND a.key = s.key
 # created; through a permission filter only if the source says that it is younger than the last look; else baseline.
 _JUDGE_NEW = """
 UPDATE stage s SET
+    asset_id = nextval('asset_asset_id_seq'),
     what = CASE
         WHEN greatest(d.last_complete_at, d.last_listed_at) > s.observed_at THEN 'stale'
         WHEN d.first_complete_at IS NOT NULL OR d.parent_created THEN 'created'
@@ -181,28 +193,13 @@ UPDATE asset a SET epoch = %(epoch)s, raw_digest = s.raw_digest
 FROM stage s WHERE s.what IN ('same', 'renewed') AND a.asset_id = s.asset_id
 """
 
-# What only this source can know is kept beside the open version; it is not compared and makes no new one.
-_RENEW_ASIDE = """
-UPDATE version v SET aside = s.aside
-FROM stage s WHERE s.what IN ('same', 'renewed') AND s.aside IS NOT NULL
-    AND v.asset_id = s.asset_id AND v.valid_from = s.previous AND v.aside IS DISTINCT FROM s.aside
-"""
-
 _INSERT_ASSETS = """
-INSERT INTO asset (workspace_id, kind, key, partition, digest, raw_digest, epoch, observed_at, first_seen, lifecycle,
-                   baseline)
-SELECT %(wid)s, kind, key, partition, digest, raw_digest, %(epoch)s, observed_at, observed_at, lifecycle,
+INSERT INTO asset (asset_id, workspace_id, kind, key, partition, digest, raw_digest, epoch, observed_at, first_seen,
+                   lifecycle, baseline)
+OVERRIDING SYSTEM VALUE
+SELECT asset_id, %(wid)s, kind, key, partition, digest, raw_digest, %(epoch)s, observed_at, observed_at, lifecycle,
        what = 'baseline'
-FROM stage WHERE asset_id IS NULL
-ORDER BY kind, key
-"""
-
-_CREATIONS = """
-INSERT INTO change (workspace_id, asset_id, kind, scan_id, at, not_before, not_after, type, category, name, actor,
-                    actor_source, fields)
-SELECT %(wid)s, asset_id, kind, %(scan)s, observed_at, not_before, observed_at, 'created', 'identity', name, actor,
-       CASE WHEN actor IS NOT NULL THEN 'user_id, as the client claimed' END, '[]'
-FROM stage WHERE what = 'created'
+FROM stage WHERE what IN ('created', 'baseline')
 ORDER BY asset_id
 """
 
@@ -212,26 +209,44 @@ UPDATE asset a SET digest = s.digest, raw_digest = s.raw_digest, epoch = %(epoch
 FROM stage s WHERE a.asset_id = s.asset_id AND s.what NOT IN ('created', 'baseline')
 """
 
+# What only this source can know is kept beside the open version; it is not compared and makes no new one.
+_RENEW_ASIDE = """
+UPDATE version v SET aside = s.aside
+FROM stage s WHERE s.what IN ('same', 'renewed') AND s.aside IS NOT NULL
+    AND v.asset_id = s.asset_id AND v.valid_from = s.previous AND v.aside IS DISTINCT FROM s.aside
+"""
 
-def _copy_stage(raw: psycopg.Connection[Any], staged: Iterable[Staged]) -> int:
-    names = ", ".join(name for name, _ in _STAGE)
-    written = 0
-    with raw.cursor() as cursor, cursor.copy(f"COPY stage ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types([kind for _, kind in _STAGE])
-        for item in staged:
-            copy.write_row(_row(item))
-            written += 1
-    return written
+# What only this source can know is kept beside the open version; it is not compared and makes no new one.
+_RENEW_ASIDE = """
+UPDATE version v SET aside = g.aside
+FROM unnest(%(ns)s::int[], %(asides)s::text[]) AS g (n, aside) JOIN stage s ON s.n = g.n
+WHERE s.what IN ('same', 'renewed') AND v.asset_id = s.asset_id AND v.valid_from = s.previous
+    AND v.aside IS DISTINCT FROM g.aside
+"""
 
 
-def _row(item: Staged) -> tuple[Any, ...]:
-    a = item.asset
+def _renew_asides(raw: psycopg.Connection[Any], batch: Sequence[Staged]) -> None:
+    asides = [(n, s.aside.decode()) for n, s in enumerate(batch) if s.aside is not None]
+    if asides:
+        ns, texts = zip(*asides, strict=True)
+        raw.execute(_RENEW_ASIDE, {"ns": list(ns), "asides": list(texts)})
+
+
+def _copy(
+    raw: psycopg.Connection[Any], table: str, columns: Sequence[tuple[str, str]], rows: Iterable[tuple[Any, ...]]
+) -> None:
+    names = ", ".join(name for name, _ in columns)
+    with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types([kind for _, kind in columns])
+        write = copy.write_row
+        for row in rows:
+            write(row)
+
+
+def _version(claim: Claim, s: Staged, asset_id: int) -> tuple[Any, ...]:
     return (
-        str(a.kind), canonical.escape(a.key), canonical.escape(a.partition), canonical.digest(item.document),
-        item.raw_digest, item.observed_at, str(a.lifecycle), _text(a.name), _text(a.state), _text(a.owner),
-        _text(a.parent), _text(a.run), a.created_at, a.started_at, a.ended_at, _text(a.artifact_uri),
-        _text(a.code_version), _text(a.data_version), a.params_digest, item.document.decode(),
-        item.aside.decode() if item.aside else None, _text(diff.author(a.document)),
+        asset_id, s.observed_at, claim.workspace_id, s.kind, claim.scan_id, s.digest, s.lifecycle, s.partition,
+        *s.lifted, s.document.decode(), s.aside.decode() if s.aside is not None else None,
     )  # fmt: skip
 
 
@@ -239,61 +254,72 @@ def _text(value: str | None) -> str | None:
     return None if value is None else canonical.escape(value)
 
 
-def _write_differences(connection: Connection, claim: Claim) -> Iterator[str]:
+def _created(claim: Claim, s: Staged, asset_id: int, not_before: datetime | None) -> tuple[Any, ...]:
+    source = "user_id, as the client claimed" if s.actor is not None else None
+    return (
+        claim.workspace_id, asset_id, s.kind, claim.scan_id, s.observed_at, not_before, s.observed_at,
+        str(ChangeType.CREATED), str(Category.IDENTITY), s.lifted[_NAME], s.actor, source, "[]", None, None, None,
+    )  # fmt: skip
+
+
+def _write_differences(
+    raw: psycopg.Connection[Any], claim: Claim, compared: dict[int, tuple[Staged, datetime | None]]
+) -> Iterator[str]:
     """Compare changed documents with their predecessors in pure code, and write the changes. Streams both ways."""
-    raw = _raw(connection)
+    if not compared:
+        return
     with raw.cursor(name="pairs") as cursor:
         cursor.itersize = 500
         cursor.execute(
-            """
-            SELECT s.asset_id, s.kind, s.partition, s.parent, s.observed_at, s.not_before, s.name, s.document,
-                   s.lifecycle, s.what, v.document AS before, v.lifecycle AS was
-            FROM stage s LEFT JOIN version v ON v.asset_id = s.asset_id AND v.valid_from = s.previous
-            WHERE s.what IN ('changed', 'restored')
-            """
+            "SELECT s.asset_id, s.what, v.document, v.lifecycle FROM stage s"
+            " LEFT JOIN version v ON v.asset_id = s.asset_id AND v.valid_from = s.previous"
+            " WHERE s.what IN ('changed', 'restored') ORDER BY s.asset_id"
         )
         while rows := cursor.fetchmany(500):
             changes = []
-            for aid, kind, partition, parent, at, not_before, name, after, now, what, before, was in rows:
+            for asset_id, what, before, was in rows:
+                s, not_before = compared[asset_id]
                 found = (
                     Difference(type=ChangeType.RESTORED, category=Category.STATE, fields=())
                     if what == "restored"
                     else diff.difference(
-                        canonical.decode(before), canonical.decode(after), was=Lifecycle(was), now=Lifecycle(now)
+                        canonical.decode(before),
+                        canonical.decode(s.document),
+                        was=Lifecycle(was),
+                        now=Lifecycle(s.lifecycle),
                     )
                 )
                 if found is None:  # equal once decoded: nothing to report, the new bytes are published all the same
                     yield "rebased"
                     continue
                 yield str(found.type)
-                told = diff.story(Kind(kind), found, partition=partition, parent=parent)
-                changes.append(_change(claim, aid, kind, at, not_before, name, found, told))
+                told = diff.story(Kind(s.kind), found, partition=s.partition, parent=s.lifted[_PARENT])
+                changes.append(change(claim, asset_id, s.kind, s.observed_at, not_before, s.lifted[_NAME], found, told))
             _copy_changes(raw, changes)
 
 
-def _change(
+def change(
     claim: Claim, asset_id: int, kind: str, at: datetime, not_before: datetime | None, name: str | None,
     found: Difference, told: diff.Story | None,
 ) -> tuple[Any, ...]:  # fmt: skip
+    """Make the row of a change."""
     fields = [{"path": f.path, "before": f.before, "after": f.after} for f in found.fields]
     return (
         claim.workspace_id, asset_id, kind, claim.scan_id, at, not_before, at, str(found.type), str(found.category),
-        name, canonical.encode({"fields": fields})[len('{"fields":') : -1].decode(),
+        name, None, None, canonical.encode({"fields": fields})[len('{"fields":') : -1].decode(),
         str(told.kind) if told else None, told.key if told else None, str(told.type) if told else None,
     )  # fmt: skip
 
 
-def _copy_changes(raw: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> None:
-    columns = (
-        "workspace_id, asset_id, kind, scan_id, at, not_before, not_after, type, category, name, fields,"
-        " story_kind, story_key, story_type"
-    )
-    with raw.cursor() as cursor, cursor.copy(f"COPY change ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types(
-            words("int4 int8 text int8 timestamptz timestamptz timestamptz text text text text text text text")
-        )
-        for row in rows:
-            copy.write_row(row)
+def write_changes(raw: psycopg.Connection[Any], claim: Claim, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write changes, and fold those that a larger one explains."""
+    first = _last_change(raw)
+    _copy_changes(raw, rows)
+    tell_stories(raw, claim, first)
+
+
+def _copy_changes(raw: psycopg.Connection[Any], rows: Iterable[tuple[Any, ...]]) -> None:
+    _copy(raw, "change", _CHANGE, rows)
 
 
 def _last_change(raw: psycopg.Connection[Any]) -> int:
@@ -301,7 +327,7 @@ def _last_change(raw: psycopg.Connection[Any]) -> int:
     return int(row[0]) if row else 0
 
 
-def _tell_stories(raw: psycopg.Connection[Any], claim: Claim, after: int) -> None:
+def tell_stories(raw: psycopg.Connection[Any], claim: Claim, after: int) -> None:
     """Fold a change into the larger one that explains it, if that one happened since this asset was last looked at."""
     raw.execute(
         """
@@ -315,173 +341,3 @@ def _tell_stories(raw: psycopg.Connection[Any], claim: Claim, after: int) -> Non
         """,
         {"scan": claim.scan_id, "after": after},
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
-    """An asset that a completely listed scope did not show."""
-
-    asset_id: int
-    kind: Kind
-    key: str
-    partition: str
-    not_before: datetime
-
-
-def missing(
-    connection: Connection, claim: Claim, kind: Kind, covers: Sequence[tuple[str, datetime]], *, sees_deleted: bool
-) -> list[Missing]:
-    """Return live assets of the covered partitions that were not seen, and were known before their listing began.
-
-    `covers` pairs each partition with the time its listing began. Relies on the index asset_live.
-    """
-    rows = _raw(connection).execute(
-        """
-        SELECT a.asset_id, a.key, a.partition, coalesce(w.not_before, greatest(a.observed_at, c.last_complete_at))
-        FROM unnest(%(partitions)s::text[], %(begans)s::timestamptz[]) AS s (partition, began)
-        JOIN asset a ON a.workspace_id = %(wid)s AND a.kind = %(kind)s AND a.partition = s.partition
-            AND a.gone_at IS NULL
-        LEFT JOIN scope c ON c.workspace_id = a.workspace_id AND c.kind = a.kind AND c.partition = a.partition
-        LEFT JOIN withheld w ON w.asset_id = a.asset_id
-        WHERE a.observed_at < s.began AND (%(sees)s OR a.lifecycle <> 'deleted')
-          AND NOT EXISTS (SELECT 1 FROM seen WHERE seen.asset_id = a.asset_id)
-        ORDER BY a.asset_id
-        """,
-        {
-            "partitions": [canonical.escape(partition) for partition, _ in covers],
-            "begans": [began for _, began in covers],
-            "wid": claim.workspace_id,
-            "kind": kind,
-            "sees": sees_deleted,
-        },
-    )
-    return [
-        Missing(asset_id=asset_id, kind=kind, key=canonical.unescape(key), partition=partition, not_before=not_before)
-        for asset_id, key, partition, not_before in rows
-    ]
-
-
-def purge(connection: Connection, claim: Claim, gone: Sequence[Missing], *, at: datetime) -> int:
-    """End assets that are confirmed gone. Those published anew since they were found missing are left alone."""
-    raw = _raw(connection)
-    first = _last_change(raw)
-    ended = raw.execute(
-        """
-        WITH gone AS (
-            SELECT * FROM unnest(%(ids)s::bigint[], %(befores)s::timestamptz[]) AS g (asset_id, not_before)),
-        ended AS (
-            UPDATE asset a SET gone_at = %(at)s FROM gone g
-            WHERE a.asset_id = g.asset_id AND a.gone_at IS NULL AND a.observed_at <= g.not_before
-            RETURNING a.asset_id, a.kind, a.observed_at, g.not_before)
-        UPDATE version v SET valid_to = %(at)s FROM ended e
-        WHERE v.asset_id = e.asset_id AND v.valid_from = e.observed_at AND v.valid_to IS NULL
-        RETURNING v.asset_id, v.kind, e.not_before, v.name, v.partition, v.parent
-        """,
-        {"ids": [m.asset_id for m in gone], "befores": [m.not_before for m in gone], "at": at},
-    ).fetchall()
-    found = Difference(type=ChangeType.PURGED, category=Category.IDENTITY, fields=())
-    _copy_changes(
-        raw,
-        [
-            _change(
-                claim, asset_id, kind, at, before, name, found,
-                diff.story(Kind(kind), found, partition=partition, parent=parent),
-            )
-            for asset_id, kind, before, name, partition, parent in sorted(ended)
-        ],
-    )  # fmt: skip
-    raw.execute("DELETE FROM withheld WHERE asset_id = ANY(%s)", ([row[0] for row in ended],))
-    _tell_stories(raw, claim, first)
-    return len(ended)
-
-
-def as_deleted(connection: Connection, gone: Sequence[Missing], *, at: datetime) -> list[Staged]:
-    """Make the deleted state of assets whose source shows no deleted ones: their last document, marked deleted."""
-    rows = connection.execute(
-        text("SELECT v.*, a.key FROM version v JOIN asset a USING (asset_id)"
-             " WHERE v.asset_id = ANY(:ids) AND v.valid_to IS NULL"),
-        {"ids": [m.asset_id for m in gone]},
-    )  # fmt: skip
-    staged = []
-    for row in rows:
-        document = dict(canonical.decode(row.document), lifecycle_stage=str(Lifecycle.DELETED))
-        asset = Asset(
-            kind=Kind(row.kind),
-            key=canonical.unescape(row.key),
-            document=document,
-            partition=canonical.unescape(row.partition),
-        )
-        lifted = words(
-            "name state owner parent run created_at started_at ended_at artifact_uri code_version data_version "
-            "params_digest"
-        )  # fmt: skip
-        asset = replace(
-            asset, lifecycle=Lifecycle.DELETED, **{column: _original(getattr(row, column)) for column in lifted}
-        )
-        staged.append(
-            Staged(
-                asset=asset,
-                document=canonical.encode(document),
-                aside=row.aside.encode() if row.aside else None,
-                raw_digest=b"\0" * 16,
-                observed_at=at,
-            )
-        )
-    return staged
-
-
-def _original(value: Any) -> Any:
-    return canonical.unescape(value) if isinstance(value, str) else value
-
-
-def live(connection: Connection, claim: Claim, kind: Kind, *, sees_deleted: bool) -> int:
-    """Count the assets of a kind whose absence could be noticed."""
-    row = (
-        _raw(connection)
-        .execute(
-            "SELECT count(*) FROM asset WHERE workspace_id = %s AND kind = %s AND gone_at IS NULL"
-            " AND (%s OR lifecycle <> 'deleted')",
-            (claim.workspace_id, kind, sees_deleted),
-        )
-        .fetchone()
-    )
-    return int(row[0]) if row else 0
-
-
-def withhold(connection: Connection, claim: Claim, gone: Sequence[Missing], *, counts: bool) -> set[int]:
-    """Remember removals that are too many to believe at once. Returns those that may be published now:
-    confirmed by id in two sweeps (`counts`: this scan is one), or accepted by an operator."""
-    rows = _raw(connection).execute(
-        """
-        INSERT INTO withheld AS w (asset_id, workspace_id, kind, partition, since, not_before, scan_id, confirmations)
-        SELECT g.asset_id, %(wid)s, %(kind)s, g.partition, clock_timestamp(), g.not_before, %(scan)s, %(one)s
-        FROM unnest(%(ids)s::bigint[], %(partitions)s::text[], %(befores)s::timestamptz[])
-            AS g (asset_id, partition, not_before)
-        ORDER BY g.asset_id
-        ON CONFLICT (asset_id) DO UPDATE SET scan_id = excluded.scan_id,
-            confirmations = w.confirmations + CASE WHEN w.scan_id = excluded.scan_id THEN 0 ELSE %(one)s END
-        RETURNING asset_id, confirmations >= 2 OR accepted_at IS NOT NULL
-        """,
-        {
-            "wid": claim.workspace_id,
-            "kind": gone[0].kind,
-            "scan": claim.scan_id,
-            "one": 1 if counts else 0,
-            "ids": [m.asset_id for m in gone],
-            "partitions": [m.partition for m in gone],
-            "befores": [m.not_before for m in gone],
-        },
-    )
-    return {asset_id for asset_id, ready in rows if ready}
-
-
-def forget_seen(connection: Connection) -> None:
-    """Drop the withheld removals of assets that were seen after all, and start a new block of scopes."""
-    raw = _raw(connection)
-    raw.execute("DELETE FROM withheld w USING seen s WHERE w.asset_id = s.asset_id")
-    raw.execute("TRUNCATE seen")
-
-
-def _raw(connection: Connection) -> psycopg.Connection[Any]:
-    """Return the psycopg connection under a SQLAlchemy one: COPY and server-side cursors live there."""
-    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)

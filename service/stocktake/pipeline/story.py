@@ -1,0 +1,302 @@
+"""The story of one scan: claim, list, compare, publish, judge what is missing, and close the ledger's row.
+
+What was seen is published as the scan goes; absence is concluded at the end marker of a completely listed scope,
+confirmed by id, and withheld where it is too much to believe at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from stocktake.core.assets import Kind, Mode, ScopeState
+from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
+from stocktake.core.guard import Guard
+from stocktake.core.redact import Redactor
+from stocktake.pipeline.absence import Ended, Judge, Question
+from stocktake.pipeline.intake import Intake, epoch
+from stocktake.pipeline.report import Progress, ScanReport, Stopped, outcome, report
+from stocktake.sources.protocol import Identity, Item, Listing, Page, Source
+from stocktake.store import claims, heads, ledger, publish
+from stocktake.store.engine import DatabaseClock
+from stocktake.store.known import StoreKnown
+
+#: What one publishing transaction holds at most.
+_BATCH_DOCUMENTS = 50_000
+_BATCH_BYTES = 24 * 2**20
+_BATCH_SCOPES = 200
+_BATCH_HEADS = 500_000
+
+#: Troubles after which asking this server for more is pointless in this scan.
+_HOPELESS = frozenset({Trouble.UNREACHABLE, Trouble.TLS, Trouble.AUTHENTICATION})
+
+
+def scan(
+    engine: Engine,
+    make_source: Callable[[Callable[[], datetime]], Source],
+    *,
+    workspace: str,
+    source_name: str,
+    uri: str,
+    mode: Mode,
+    redactor: Redactor,
+    key: bytes,
+    guard: Guard,
+    owner: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> ScanReport:
+    """Take stock of one workspace once.
+
+    Raises Busy when another process is at it, Fenced when one took over, Stopped when `stop` said so, ConfigError
+    when the workspace points elsewhere now, and SQLAlchemy's errors when the database goes away. Whatever the
+    source does is a state in the report.
+    """
+    number = epoch(redactor)
+    with claims.claimed(engine, name=workspace, source=source_name, uri=uri, mode=mode, epoch=number) as (conn, claim):
+        clock = DatabaseClock(conn)
+        source = make_source(clock)
+        try:
+            one = _Pass(
+                connection=conn,
+                claim=claim,
+                source=source,
+                clock=clock,
+                intake=Intake(source, redactor, key, owner),
+                redactor=redactor,
+                guard=guard,
+                progress=progress,
+                stop=stop,
+            )
+            return one.run()
+        finally:
+            source.close()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Pass:
+    connection: Connection
+    claim: claims.Claim
+    source: Source
+    clock: DatabaseClock
+    intake: Intake
+    redactor: Redactor
+    guard: Guard
+    progress: Callable[[Progress], None] | None
+    stop: Callable[[], bool]
+    staged: dict[tuple[str, str], publish.Staged] = field(default_factory=dict)
+    staged_bytes: int = 0
+    ended: list[Ended] = field(default_factory=list)
+    known: set[int] = field(default_factory=set)  # assets seen since the last flush in another state than published
+    glimpsed: set[tuple[Kind, str]] = field(default_factory=set)  # keys on the lists of what is new or moving
+    results: list[ledger.ScopeResult] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    identity: Identity | None = None
+    judge: Judge = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.judge = Judge(
+            connection=self.connection,
+            claim=self.claim,
+            source=self.source,
+            guard=self.guard,
+            clock=self.clock,
+            accept=self._accept,
+        )
+
+    def run(self) -> ScanReport:
+        """Take stock."""
+        failure: SourceError | None = None
+        with self.connection.begin():
+            publish.prepare(self.connection)
+        known = StoreKnown(self.connection, self.claim, self.flush)
+        try:
+            self.identity = self.source.identify()
+            self.judge.begin()
+            for listing in self.source.listings(self.claim.mode, known):
+                trouble = self._take(listing)
+                if trouble is not None and trouble.trouble in _HOPELESS:
+                    failure = trouble
+                    break
+        except SourceError as exc:
+            failure = exc
+        self.flush()
+        return self._finish(failure)
+
+    def _take(self, listing: Listing) -> SourceError | None:
+        """List one scope to its end, staging what is new or changed. A page that fails makes it partial."""
+        began_at = self.clock()
+        published = self._heads(listing)
+        listed, problems, failure = 0, list[str](), None
+        try:
+            for page in listing.pages:
+                if self.stop():
+                    raise Stopped
+                problems += self._compare(listing.scope.kind, page, published)
+                listed += len(page.items)
+                problems += page.problems
+                self._tell(listing)
+                self._spill()
+        except SourceError as exc:
+            failure = exc
+        state, reason = listing.promise, None
+        if failure is not None:
+            state = ScopeState.UNOBSERVABLE if failure.trouble in UNOBSERVABLE else ScopeState.PARTIAL
+            reason = str(failure)
+        elif problems:
+            state = ScopeState.PARTIAL
+            reason = problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+        self.ended.append(
+            Ended(
+                listing=listing,
+                began_at=began_at,
+                state=state,
+                reason=self.redactor.text(reason) if reason else None,
+                listed=listed,
+                ended=failure is None,
+                heads=published,
+            )
+        )
+        if len(self.ended) >= _BATCH_SCOPES or sum(len(one.heads or ()) for one in self.ended) >= _BATCH_HEADS:
+            self.flush()
+        return failure
+
+    def _heads(self, listing: Listing) -> heads.Heads | None:
+        """What is published of a scope; None where the listing only shows what is new or moving."""
+        if not listing.scope.covers:
+            return None
+        with self.connection.begin():
+            return heads.of_scope(self.connection, self.claim, listing.scope.kind, listing.scope.covers)
+
+    def _compare(self, kind: Kind, page: Page, published: heads.Heads | None) -> Iterator[str]:
+        """Stage the items of a page that differ from their heads; yield what was not understood."""
+        items = {item.key: (item, self.intake.digest(item.raw)) for item in page.items}
+        same = self._same(kind, {key: digest for key, (_, digest) in items.items()}) if published is None else ()
+        for key, (item, digest) in items.items():
+            first = published is not None or (kind, key) not in self.glimpsed
+            if published is None:
+                self.glimpsed.add((kind, key))
+            elif self.glimpsed and (kind, key) in self.glimpsed:
+                first = False
+            if key in same or (published is not None and published.meet(digest)):
+                # It is as published again: what an earlier page of this scan said is older.
+                if (older := self.staged.pop((kind, key), None)) is not None:
+                    self.staged_bytes -= len(older.document)
+                elif first:
+                    self.counts["seen"] += 1
+                continue
+            self.counts["seen"] += first and (kind, key) not in self.staged
+            try:
+                self._stage(self.intake.stage(kind, item.raw, digest, page.requested_at))
+            except SourceError as exc:
+                yield exc.what
+
+    def _same(self, kind: Kind, digests: dict[str, bytes]) -> frozenset[str]:
+        """Which items of a page that belongs to no scope are published as they are."""
+        if not digests:
+            return frozenset()
+        with self.connection.begin():
+            found = heads.by_key(self.connection, self.claim, kind, digests)
+        self.known.update(found.values())
+        return frozenset(found)
+
+    def _stage(self, item: publish.Staged) -> None:
+        self.staged[item.kind, item.key] = item
+        self.staged_bytes += len(item.document)
+
+    def _accept(self, kind: Kind, item: Item, at: datetime) -> bool:
+        """Stage what was answered when an asset was asked for by id; say whether it was understood."""
+        try:
+            self._stage(self.intake.stage(kind, item.raw, self.intake.digest(item.raw), at))
+        except SourceError:
+            return False
+        return True
+
+    def flush(self) -> None:
+        """Publish what is staged, and judge what is missing in the scopes that ended. One or two transactions."""
+        ended, self.ended = self.ended, []
+        with self.connection.begin():
+            claims.fence(self.connection, self.claim)
+            self._publish()
+            questions = [(one, self.judge.question(one, self.known)) for one in ended]
+            if not any(question for _, question in questions):
+                self._close(ended, [one.result(self.clock()) for one in ended])
+                return
+        # Somebody is missing: ask for them by id, outside any transaction, then end what is confirmed gone.
+        for one, question in questions:
+            for _ in self.judge.ask(one, question):
+                if self.stop():
+                    raise Stopped
+                self._spill()
+        with self.connection.begin():
+            claims.fence(self.connection, self.claim)
+            self._publish()  # those that answered
+            self._close(ended, [self._end(one, question) for one, question in questions])
+
+    def _end(self, one: Ended, question: Question) -> ledger.ScopeResult:
+        result, counts = self.judge.end(one, question, self._publish_now)
+        self.counts += counts
+        return result
+
+    def _spill(self) -> None:
+        """Publish what is staged when it is much; scopes that ended wait for `flush`."""
+        if len(self.staged) >= _BATCH_DOCUMENTS or self.staged_bytes >= _BATCH_BYTES:
+            with self.connection.begin():
+                claims.fence(self.connection, self.claim)
+                self._publish()
+
+    def _publish(self) -> None:
+        staged, self.staged, self.staged_bytes = self.staged, {}, 0
+        self._publish_now(list(staged.values()))
+
+    def _publish_now(self, batch: list[publish.Staged]) -> None:
+        done = publish.publish(self.connection, self.claim, batch)
+        self.counts.update(done.counts)
+        self.known |= done.known
+
+    def _close(self, ended: list[Ended], results: list[ledger.ScopeResult]) -> None:
+        """Write the ended scopes into the ledger, and begin a new block."""
+        if results:
+            ledger.record_scopes(self.connection, self.claim, results, ordinal=len(self.results))
+            self.results += results
+        self.judge.seen_after_all(ended, self.known)
+        self.known = set()
+
+    def _finish(self, failure: SourceError | None) -> ScanReport:
+        traffic = self.source.traffic
+        self.counts.update(
+            requests=traffic.requests,
+            bytes_read=traffic.bytes,
+            throttled=traffic.throttled,
+            redacted=self.intake.redactions.total(),
+        )
+        done = outcome(self.results, failure, identity=self.identity, counts=self.counts, redactor=self.redactor)
+        with self.connection.begin():
+            claims.fence(self.connection, self.claim)
+            scan_id, finished_at = ledger.finish(self.connection, self.claim, done)
+        return report(
+            self.claim,
+            done,
+            self.results,
+            scan_id=scan_id,
+            finished_at=finished_at,
+            traffic=traffic,
+            redactions=self.intake.redactions,
+        )
+
+    def _tell(self, listing: Listing) -> None:
+        if self.progress is not None:
+            self.progress(
+                Progress(
+                    workspace=self.claim.workspace,
+                    mode=self.claim.mode,
+                    kind=listing.scope.kind,
+                    partition=listing.scope.partition,
+                    seen=self.counts["seen"],
+                    expected=sum(self.judge.live.values()) or None,
+                )
+            )
