@@ -11,7 +11,6 @@ import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 
-
 #: How often the clock is read before the quickest answer is believed: on a busy machine a round trip may take long.
 _CLOCK_SAMPLES = 5
 

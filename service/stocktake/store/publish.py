@@ -108,7 +108,7 @@ def publish(connection: Connection, claim: Claim, batch: Sequence[Staged]) -> Pu
     _copy(raw, "stage", _STAGE, ((n, s.kind, s.key, s.partition, s.digest, s.raw_digest, s.observed_at, s.lifecycle,
                                   s.lifted[_CREATED_AT]) for n, s in enumerate(batch)))  # fmt: skip
     given = {"wid": claim.workspace_id, "epoch": claim.epoch, "scan": claim.scan_id, "margin": _CLOCK_MARGIN}
-    raw.execute("ANALYZE stage (kind, key, partition)")
+    raw.execute("ANALYZE stage")
     raw.execute(_JUDGE_KNOWN, given)
     for partitioned in (False, True):  # experiments before what lies in them
         raw.execute(_JUDGE_NEW, given | {"partitioned": partitioned})
