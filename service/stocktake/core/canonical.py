@@ -27,6 +27,8 @@ _MARK = "\ue000".encode()
 
 def escape(text: str) -> str:
     """Write what Postgres cannot store as U+E000 and four hex digits; everything else stays as it is."""
+    if text.isascii() and "\0" not in text:
+        return text
     return _UNSTORABLE.sub(lambda hit: f"\ue000{ord(hit.group()):04x}", text)
 
 

@@ -25,7 +25,10 @@ def lifecycle(stage: Any) -> Lifecycle:
 
 def owner(owner_tags: Sequence[str], tags: Mapping[str, str], user: Any = None) -> str | None:
     """The first that is there: the configured tags, MLflow's own, the user that the client claimed."""
-    return first([*(tags.get(name) for name in owner_tags), tags.get("mlflow.user"), text(user)])
+    for name in owner_tags:
+        if value := tags.get(name):
+            return value
+    return tags.get("mlflow.user") or text(user) or None
 
 
 def code_version(tags: Mapping[str, str]) -> str | None:

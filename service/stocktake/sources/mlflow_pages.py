@@ -40,8 +40,8 @@ class _Nested(msgspec.Struct):
     info: _Info
 
 
-_page = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_items = msgspec.json.Decoder(list[msgspec.Raw])
+#: A page in one pass: its items stay as they came. Anything but a list of items and a token is looked at slowly.
+_page = msgspec.json.Decoder(dict[str, list[msgspec.Raw] | str | None])
 
 
 class Shape:
@@ -97,9 +97,9 @@ def split(kind: Kind, answer: Answer) -> RawPage:
     shape = SHAPES[kind]
     try:
         page: Mapping[str, Any] = _page.decode(answer.body)
-        listed = page.get(shape.many)
-        raws = _items.decode(listed) if listed is not None else []
-        token = msgspec.json.decode(page["next_page_token"]) if "next_page_token" in page else None
+        raws, token = page.get(shape.many) or [], page.get("next_page_token")
+        if isinstance(raws, str):
+            raise shape_error(f"{answer.what} answered with {shape.many} that is not a list")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         page, raws, token = _split_slowly(shape, answer)
     if shape.many not in page and page.keys() - {"next_page_token"}:

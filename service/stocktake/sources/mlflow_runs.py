@@ -75,7 +75,6 @@ class _Run(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decode = msgspec.json.Decoder(_Run).decode
-_KEPT = ("experiment_id", "status", "lifecycle_stage", "run_name", "user_id", "artifact_uri", "start_time", "end_time")
 
 
 def quick_run(raw: bytes, owner_tags: Sequence[str] = ()) -> Asset | None:
@@ -97,7 +96,9 @@ def quick_run(raw: bytes, owner_tags: Sequence[str] = ()) -> Asset | None:
         return None  # one metric twice, or without a name
     params, tags = {one.key: one.value for one in data.params}, {one.key: one.value for one in data.tags}
     inputs, outputs = parse_inputs(run.inputs) if run.inputs else {}, parse_outputs(run.outputs) if run.outputs else {}
-    kept = {name: value for name in _KEPT if (value := getattr(info, name)) is not msgspec.UNSET}
+    kept: dict[str, Any] = msgspec.to_builtins(info)
+    kept.pop("run_id")
+    kept.pop("run_uuid", None)
     document: dict[str, Any] = {"info": kept, "params": params, "tags": tags, "metrics": metrics}
     if inputs:
         document["inputs"] = inputs

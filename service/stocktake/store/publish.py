@@ -251,7 +251,7 @@ def _version(claim: Claim, s: Staged, asset_id: int) -> tuple[Any, ...]:
 
 
 def _text(value: str | None) -> str | None:
-    return None if value is None else canonical.escape(value)
+    return value if not value else canonical.escape(value)
 
 
 def _created(claim: Claim, s: Staged, asset_id: int, not_before: datetime | None) -> tuple[Any, ...]:
