@@ -26,8 +26,8 @@ def make_engine(url: str | URL, *, password: Callable[[], str] | None = None, po
             "application_name": "stocktake",
             "connect_timeout": 10,
             # A scan holds an advisory lock: the server must notice within a minute that its holder's machine is gone.
-            "options": "-c timezone=UTC -c jit=off -c plan_cache_mode=force_custom_plan -c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10"
-            " -c tcp_keepalives_count=3",
+            "options": "-c timezone=UTC -c jit=off -c plan_cache_mode=force_custom_plan"
+            " -c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
         },
     )
     if password is not None:
