@@ -21,7 +21,7 @@ from stocktake.pipeline.absence import Ended, Judge, Question
 from stocktake.pipeline.intake import Intake, epoch
 from stocktake.pipeline.report import Progress, ScanReport, Stopped, outcome, report
 from stocktake.sources.protocol import Identity, Item, Listing, Page, Source
-from stocktake.store import claims, heads, ledger, publish
+from stocktake.store import claims, heads, ledger, publish, statistics
 from stocktake.store.engine import DatabaseClock
 from stocktake.store.known import StoreKnown
 
@@ -90,6 +90,7 @@ class _Pass:
     stop: Callable[[], bool]
     staged: dict[tuple[str, str], publish.Staged] = field(default_factory=dict)
     staged_bytes: int = 0
+    inserted: int = 0  # new assets since the planner's statistics were renewed
     ended: list[Ended] = field(default_factory=list)
     known: set[int] = field(default_factory=set)  # assets seen since the last flush in another state than published
     glimpsed: set[tuple[Kind, str]] = field(default_factory=set)  # keys on the lists of what is new or moving
@@ -223,9 +224,12 @@ class _Pass:
             claims.fence(self.connection, self.claim)
             self._publish()
             questions = [(one, self.judge.question(one, self.known)) for one in ended]
-            if not any(question for _, question in questions):
+            asked = any(question for _, question in questions)
+            if not asked:
                 self._close(ended, [one.result(self.clock()) for one in ended])
-                return
+        self._renew_statistics()
+        if not asked:
+            return
         # Somebody is missing: ask for them by id, outside any transaction, then end what is confirmed gone.
         for one, question in questions:
             for _ in self.judge.ask(one, question):
@@ -248,6 +252,12 @@ class _Pass:
             with self.connection.begin():
                 claims.fence(self.connection, self.claim)
                 self._publish()
+            self._renew_statistics()
+
+    def _renew_statistics(self) -> None:
+        with self.connection.begin():
+            if statistics.renew(self.connection, self.inserted):
+                self.inserted = 0
 
     def _publish(self) -> None:
         staged, self.staged, self.staged_bytes = self.staged, {}, 0
@@ -256,6 +266,7 @@ class _Pass:
     def _publish_now(self, batch: list[publish.Staged]) -> None:
         done = publish.publish(self.connection, self.claim, batch)
         self.counts.update(done.counts)
+        self.inserted += done.counts["created"] + done.counts["baseline"]
         self.known |= done.known
 
     def _close(self, ended: list[Ended], results: list[ledger.ScopeResult]) -> None:
