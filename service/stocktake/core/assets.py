@@ -6,10 +6,12 @@ Nothing here reads a clock or a database; every time is an argument and timezone
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 
 class Kind(StrEnum):
@@ -92,20 +94,20 @@ class Scope:
     covers: tuple[str, ...] = ("",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asset:
+class Asset(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One state of one item, as a source's parse function understood it (before redaction).
 
     `document` is what is compared: JSON values only, maps keyed by name instead of lists of pairs, volatile fields
     left out. `aside` is what only some sources can know (deleted_time, storage_location): kept, never compared.
     The other fields are lifted out of the document, so that nobody digs in JSON to filter, group or join.
+    A struct and no dataclass: one is made for each of a million runs, at a fifth of the cost.
     """
 
     kind: Kind
     key: str  # the source's immutable id
     document: Mapping[str, Any]
     partition: str = ""  # the experiment id of runs, logged models and traces
-    aside: Mapping[str, Any] = field(default_factory=dict)
+    aside: Mapping[str, Any] = msgspec.field(default_factory=dict)
     name: str | None = None
     state: str | None = None  # run status, logged model status, model version stage, trace state
     lifecycle: Lifecycle = Lifecycle.ACTIVE

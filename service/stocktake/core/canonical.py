@@ -8,6 +8,7 @@ strings of the proto3 JSON mapping ("NaN", "Infinity", "-Infinity"), as MLflow s
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import math
 import re
@@ -61,8 +62,8 @@ def digest(canonical: bytes) -> bytes:
 
 
 def raw_digest(raw: bytes, key: bytes) -> bytes:
-    """Return a keyed digest (BLAKE2b, 16 bytes) of bytes that may hold a weak secret."""
-    return hashlib.blake2b(raw, key=key, digest_size=16).digest()
+    """Return a keyed digest (16 bytes of HMAC-SHA-256) of bytes that may hold a weak secret."""
+    return hmac.digest(key, raw, "sha256")[:16]
 
 
 def _storable(value: Any) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import psycopg
 from sqlalchemy import Connection, text
 
@@ -32,8 +33,7 @@ LIFTED = words(
 _NAME, _PARENT, _CREATED_AT = (LIFTED.index(name) for name in ("name", "parent", "created_at"))
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(msgspec.Struct, frozen=True, gc=False):
     """An asset on its way in: redacted, in canonical form, every text as Postgres can hold it."""
 
     kind: str
@@ -207,13 +207,6 @@ _ADVANCE_HEADS = """
 UPDATE asset a SET digest = s.digest, raw_digest = s.raw_digest, epoch = %(epoch)s, observed_at = s.observed_at,
     partition = s.partition, lifecycle = s.lifecycle, gone_at = NULL
 FROM stage s WHERE a.asset_id = s.asset_id AND s.what NOT IN ('created', 'baseline')
-"""
-
-# What only this source can know is kept beside the open version; it is not compared and makes no new one.
-_RENEW_ASIDE = """
-UPDATE version v SET aside = s.aside
-FROM stage s WHERE s.what IN ('same', 'renewed') AND s.aside IS NOT NULL
-    AND v.asset_id = s.asset_id AND v.valid_from = s.previous AND v.aside IS DISTINCT FROM s.aside
 """
 
 # What only this source can know is kept beside the open version; it is not compared and makes no new one.

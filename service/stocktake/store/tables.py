@@ -145,7 +145,7 @@ asset = Table(
     "asset",
     METADATA,
     Column("asset_id", BigInteger, Identity(always=True), primary_key=True),
-    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("workspace_id", Integer, nullable=False),
     Column("kind", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("partition", Text, nullable=False),
@@ -165,7 +165,7 @@ asset = Table(
 version = Table(
     "version",
     METADATA,
-    Column("asset_id", ForeignKey("asset.asset_id"), nullable=False),
+    Column("asset_id", BigInteger, nullable=False),  # of asset; the key is not checked row by row (migration 0003)
     Column("valid_from", _TIME, nullable=False),
     Column("valid_to", _TIME),  # NULL: the open version
     Column("workspace_id", Integer, nullable=False),
