@@ -112,10 +112,11 @@ def publish(connection: Connection, claim: Claim, batch: Sequence[Staged]) -> Pu
     raw.execute(_JUDGE_KNOWN, given)
     for partitioned in (False, True):  # experiments before what lies in them
         raw.execute(_JUDGE_NEW, given | {"partitioned": partitioned})
-    raw.execute(_RENEW_HEADS, given)
-    _renew_asides(raw, batch)
     done.known |= {asset_id for (asset_id,) in raw.execute("SELECT asset_id FROM stage WHERE what IS DISTINCT FROM"
                    " 'created' AND what IS DISTINCT FROM 'baseline' AND asset_id IS NOT NULL")}  # fmt: skip
+    if done.known:
+        raw.execute(_RENEW_HEADS, given)
+        _renew_asides(raw, batch)
     raw.execute("DELETE FROM stage WHERE what IN ('stale', 'same', 'renewed')")
     raw.execute(_INSERT_ASSETS, given)
     first = _last_change(raw)
@@ -129,11 +130,12 @@ def publish(connection: Connection, claim: Claim, batch: Sequence[Staged]) -> Pu
     _copy_changes(raw, (_created(claim, s, asset_id, at) for s, asset_id, at, what in judged if what == "created"))
     for found in _write_differences(raw, claim, {a: (s, at) for s, a, at, what in judged if what in _COMPARED}):
         done.counts[found] += 1
-    raw.execute("UPDATE version v SET valid_to = s.observed_at FROM stage s WHERE v.asset_id = s.asset_id"
-                " AND v.valid_from = s.previous AND v.valid_to IS NULL")  # fmt: skip
+    if done.known:
+        raw.execute("UPDATE version v SET valid_to = s.observed_at FROM stage s WHERE v.asset_id = s.asset_id"
+                    " AND v.valid_from = s.previous AND v.valid_to IS NULL")  # fmt: skip
+        raw.execute(_ADVANCE_HEADS, given)
+        raw.execute("DELETE FROM withheld w USING stage s WHERE w.asset_id = s.asset_id")
     _copy(raw, "version", _VERSION, (_version(claim, s, asset_id) for s, asset_id, _, _ in judged))
-    raw.execute(_ADVANCE_HEADS, given)
-    raw.execute("DELETE FROM withheld w USING stage s WHERE w.asset_id = s.asset_id")
     tell_stories(raw, claim, first)
     raw.execute("TRUNCATE stage")
     return done
