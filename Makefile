@@ -32,6 +32,13 @@ up: $(VENV)/.runtime ## watch what is configured, or run the demonstration (ARGS
 test: $(VENV)/.dev test-tools ## every test (ARGS="tests/unit -k name" for some)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.dev ## measure speed and memory against their floors, about half an hour (ARGS="--runs 100000")
+	$(BIN)/python -m bench.start
+	$(BIN)/python -m bench.redact
+	$(BIN)/python -m bench.scan $(ARGS)
+	$(BIN)/python -m bench.server
+
 .PHONY: check
 check: $(VENV)/.dev ## formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check

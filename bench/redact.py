@@ -1,4 +1,4 @@
-"""What redaction costs: microseconds a document, beside decoding the same bytes. `python bench/redact.py [runs]`."""
+"""What redaction costs: microseconds a document, beside decoding the same bytes. `python -m bench.redact [runs]`."""
 
 from __future__ import annotations
 
