@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from stocktake.core.assets import Kind
 
@@ -16,6 +17,7 @@ class PlainKnown:
     sizes: Mapping[Kind, Mapping[str, int]] = field(default_factory=dict)
     changes: Mapping[Kind, frozenset[str]] = field(default_factory=dict)
     looks: Mapping[Kind, datetime] = field(default_factory=dict)
+    documents: Mapping[tuple[Kind, str], Mapping[str, Any]] = field(default_factory=dict)
     published_aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def partition_sizes(self, kind: Kind) -> Mapping[str, int]:
@@ -26,6 +28,9 @@ class PlainKnown:
 
     def last_look(self, kind: Kind) -> datetime | None:
         return self.looks.get(kind)
+
+    def document(self, kind: Kind, key: str) -> Mapping[str, Any] | None:
+        return self.documents.get((kind, key))
 
     def aliases(self) -> Mapping[str, Mapping[str, str]]:
         return self.published_aliases

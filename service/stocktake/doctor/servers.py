@@ -74,6 +74,9 @@ class _Nothing:
     def last_look(self, kind: Kind) -> datetime | None:  # noqa: ARG002
         return None
 
+    def document(self, kind: Kind, key: str) -> Mapping[str, Any] | None:  # noqa: ARG002
+        return None
+
     def aliases(self) -> Mapping[str, Mapping[str, str]]:
         return {}
 

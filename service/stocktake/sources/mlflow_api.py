@@ -165,14 +165,22 @@ class MlflowApi:
             )
         return one(kind, answer)
 
-    def server(self) -> dict[str, Any]:
-        """What the server says about itself: version, store, features, MLflow workspaces. Old servers say less."""
+    def server(self, known: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+        """What the server says about itself: version, store, features, MLflow workspaces. Old servers say less.
+
+        What it told before (`known`) and refuses to tell now is a problem: it did not vanish.
+        """
         facts: dict[str, Any] = {}
         answer = self._http.get("/version", accept=frozenset(range(300, 500)) - {401, 403})
         if answer.status == 200 and (version := _VERSION.fullmatch(answer.body.strip())):
             facts["version"] = version.group().decode()
+        elif "version" in known:
+            problems.append(f"{answer.what} told the version before, and none with status {answer.status} now")
         answer = self._http.get(f"{V3}/server-info", accept=NOT_OFFERED)
-        facts |= small_object(answer) if answer.status == 200 else {}
+        if answer.status == 200 and (told := small_object(answer)):
+            facts |= told
+        elif without(known, frozenset({"version"})):
+            problems.append(f"{answer.what} told facts before, and none with status {answer.status} now")
         if facts.get("workspaces_enabled"):
             listed = self._http.get(f"{V3}/workspaces", accept=NOT_OFFERED | {403})
             workspaces = small_object(listed).get("workspaces", []) if listed.status == 200 else []

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 #: Experiments in one request that asks only for what is new: their runs are few, whatever the experiments hold.
 _HOT_CHUNK = 500
 _CONFIRM_CHUNK = 200
+#: The key of the one asset of kind `workspace`, and what of its document is ours to say, not the server's.
+_SERVER = "server"
+_OURS = frozenset({"uri", "visibility", "mlflow_workspace"})
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 #: After one of these, asking about the other keys would only wait for the same answer.
@@ -133,13 +137,13 @@ class MlflowRest:
         identity = self._identity or self.identify()
         aliases = Aliases(lambda name: self._api.get(Kind.REGISTERED_MODEL, name), known.aliases())
         promise = ScopeState.FILTERED if identity.filtered else ScopeState.COMPLETE
-        yield self._listing(Kind.WORKSPACE, self._workspace_pages(), ScopeState.COMPLETE)
+        yield self._listing(Kind.WORKSPACE, self._workspace_pages(known), ScopeState.COMPLETE)
         yield self._listing(Kind.EXPERIMENT, self._experiment_pages(), promise)
         yield self._listing(Kind.REGISTERED_MODEL, aliases.models(self._api.pages(api.registered_models())), promise)
         yield self._listing(Kind.MODEL_VERSION, aliases.versions(self._api.pages(api.model_versions())), promise)
-        yield self._webhooks(promise)
+        yield self._webhooks(promise, known)
         for kind in (Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE):
-            if not self._offered(kind):
+            if not self._offered(kind, known):
                 yield Listing(scope=Scope(kind=kind, covers=()), pages=iter(()), promise=ScopeState.UNSUPPORTED)
                 continue
             if mode is Mode.HOT and (since := known.last_look(kind)) is not None:
@@ -258,8 +262,8 @@ class MlflowRest:
         )
         return Listing(scope=Scope(kind=kind, partition="unlisted", covers=()), pages=_failing(error))
 
-    def _webhooks(self, promise: ScopeState) -> Listing:
-        if not self._api.offers(api.webhooks()):
+    def _webhooks(self, promise: ScopeState, known: Known) -> Listing:
+        if not self._api.offers(api.webhooks()) and not known.partition_sizes(Kind.WEBHOOK):
             scope = Scope(kind=Kind.WEBHOOK, covers=())
             return Listing(scope=scope, pages=iter(()), promise=ScopeState.UNSUPPORTED)
         if promise is ScopeState.FILTERED:  # MLflow shows webhooks to administrators alone, others get 403
@@ -273,33 +277,39 @@ class MlflowRest:
             if exc.trouble is not Trouble.PERMISSION:
                 raise
 
-    def _offered(self, kind: Kind) -> bool:
-        """Whether the server knows a kind at all: logged models came with MLflow 3, traces with 2.14."""
+    def _offered(self, kind: Kind, known: Known) -> bool:
+        """Whether the server knows a kind at all: logged models came with MLflow 3, traces with 2.14.
+
+        One of which the inventory holds something is asked for whatever the server says: what was there once and is
+        "unknown" now was not looked at.
+        """
         experiments = self._experiments[:1] or ["0"]
         if kind is Kind.RUN:
             return True
         if self._api.offers(self._search(kind, experiments)):
             return True
         self._traces_v2 = kind is Kind.TRACE and self._api.offers(api.traces(experiments, v2=True))
-        return self._traces_v2
+        return self._traces_v2 or bool(known.partition_sizes(kind))
 
-    def _workspace_pages(self) -> Iterator[Page]:
-        requested_at = self._now()
-        yield Page(items=[self._server_item()], requested_at=requested_at)
+    def _workspace_pages(self, known: Known) -> Iterator[Page]:
+        requested_at, problems = self._now(), list[str]()
+        item = self._server_item(known.document(Kind.WORKSPACE, _SERVER) or {}, problems)
+        # Half an answer is no state: what is published stands until the server tells all of it again.
+        yield Page(items=[] if problems else [item], requested_at=requested_at, problems=problems)
 
     def _get(self, kind: Kind, key: str) -> Item | None:
         if kind is Kind.WORKSPACE:
-            item = self._server_item()
-            return item if item.key == key else None
+            return self._server_item({}, []) if key == _SERVER else None
         return self._api.get(kind, key, traces_v2=self._traces_v2)
 
-    def _server_item(self) -> Item:
-        facts = self._api.server() | {"uri": self._config.http.base_url.rstrip("/")}
+    def _server_item(self, known: Mapping[str, Any], problems: list[str]) -> Item:
+        told = {name: fact for name, fact in known.items() if name not in _OURS}
+        facts = self._api.server(told, problems) | {"uri": self._config.http.base_url.rstrip("/")}
         identity = self._identity
         facts["visibility"] = "filtered" if identity is not None and identity.filtered else "complete"
         if self._config.workspace is not None:
             facts["mlflow_workspace"] = self._config.workspace
-        return Item("server", encode(facts))
+        return Item(_SERVER, encode(facts))
 
 
 #: What tells new or moving items, by kind: label of the scope -> filters. MLflow knows no OR, and no IN for statuses.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 
@@ -76,6 +76,10 @@ class Known(Protocol):
 
     def last_look(self, kind: Kind) -> datetime | None:
         """When the last pass began that ended with every scope of this kind complete, filtered or incremental."""
+        ...
+
+    def document(self, kind: Kind, key: str) -> Mapping[str, Any] | None:
+        """The published document of one asset; None where there is none."""
         ...
 
     def aliases(self) -> Mapping[str, Mapping[str, str]]:

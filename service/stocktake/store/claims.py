@@ -92,6 +92,9 @@ def claimed(
                 connection.invalidate()
                 _give_up(engine, claim, exc)
                 raise
+            # A session that is closed keeps its locks for a moment: whoever asks next must not be told "busy".
+            with connection.begin():
+                connection.execute(text("SELECT pg_advisory_unlock(:space, :key)"), key)
         finally:
             # The lock and the temporary tables of the scan go with the session: never hand it back to the pool.
             connection.invalidate()

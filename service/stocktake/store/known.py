@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -78,6 +79,18 @@ class StoreKnown:
                 {"wid": self._claim.workspace_id, "kind": kind},
             ).scalar()
             return found
+
+    def document(self, kind: Kind, key: str) -> Mapping[str, Any] | None:
+        with self._connection.begin():
+            document: str | None = self._connection.execute(
+                text(
+                    "SELECT v.document FROM asset a JOIN version v USING (asset_id)"
+                    " WHERE a.workspace_id = :wid AND a.kind = :kind AND a.key = :key AND v.valid_to IS NULL"
+                ),
+                {"wid": self._claim.workspace_id, "kind": kind, "key": canonical.escape(key)},
+            ).scalar()
+        found: Mapping[str, Any] | None = canonical.decode(document) if document is not None else None
+        return found
 
     def aliases(self) -> Mapping[str, Mapping[str, str]]:
         with self._connection.begin():
