@@ -6,6 +6,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -107,7 +108,9 @@ def pg_template(pg_server: str) -> str:
     return name
 
 
-def _database(pg_server: str, template: str) -> Iterator[str]:
+@contextmanager
+def clone(pg_server: str, template: str) -> Iterator[str]:
+    """A database of one's own, made from a template."""
     name = f"stocktake_test_{uuid.uuid4().hex[:16]}"
     admin = _admin(pg_server)
     with admin.connect() as connection:
@@ -122,13 +125,15 @@ def _database(pg_server: str, template: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(pg_server: str, pg_template: str) -> Iterator[str]:
     """Return the URL of a migrated, empty database that is this test's own."""
-    yield from _database(pg_server, pg_template)
+    with clone(pg_server, pg_template) as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database_url(pg_server: str) -> Iterator[str]:
     """Return the URL of a database that no migration has touched."""
-    yield from _database(pg_server, "template0")
+    with clone(pg_server, "template0") as url:
+        yield url
 
 
 @pytest.fixture

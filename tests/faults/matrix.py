@@ -156,7 +156,7 @@ LEVELS: Mapping[str, Level] = {
     "runs, page 2": Level(pattern="runs/search", after=1),
     "runs, last page": Level(pattern="runs/search", after=2),
     "logged models": Level(pattern="logged-models/search"),
-    "traces": Level(pattern="traces/search"),
+    "traces": Level(pattern="/traces"),
 }
 
 Documents = Mapping[tuple[str, str], bytes]

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from sqlalchemy import text
 
 from stocktake.cli import run
 from stocktake.store.engine import make_engine
-from tests.conftest import _database
+from tests.conftest import clone
 from tests.contract.test_cli_reference import schema
 from tests.servers.content import V2, Content, Writer, fill
 from tests.servers.json_schema import problems
@@ -117,8 +116,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory, pg_server: str, pg_template: str) -> Iterator[World]:
     """Two scans of a real server, with changes between them, and a second workspace that nobody can reach."""
     folder = tmp_path_factory.mktemp("cli")
-    databases = contextmanager(_database)
-    with mlflow_server(folder / "mlflow") as server, databases(pg_server, pg_template) as database:
+    with mlflow_server(folder / "mlflow") as server, clone(pg_server, pg_template) as database:
         content = fill(server.uri)
         writer = Writer(server.uri)
         doomed = writer.experiment("doomed")

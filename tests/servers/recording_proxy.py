@@ -84,10 +84,12 @@ def cut(after: int | None = None) -> Action:
 
 
 def edit(change: Callable[[Any], Any]) -> Action:
-    """Change the JSON of the server's answer."""
+    """Change the JSON of the server's answer; what is no JSON object is left alone."""
 
     def act(seen: Seen, ask: Callable[[], Reply]) -> Reply:
         reply = ask()
+        if not reply.body.lstrip().startswith(b"{"):
+            return reply
         return replace(reply, body=json.dumps(change(json.loads(reply.body))).encode())
 
     return act
@@ -130,7 +132,7 @@ class RecordingProxy:
     def __init__(self, upstream: str) -> None:
         self.seen: list[Seen] = []
         self.uri = ""
-        self._upstream = upstream.rstrip("/")
+        self.upstream = upstream.rstrip("/")
         self._faults: list[_Fault] = []
         self._lock = threading.Lock()
         self._client = httpx.Client(timeout=60.0, trust_env=False, follow_redirects=False)
@@ -178,7 +180,7 @@ class RecordingProxy:
         return None
 
     def _ask(self, seen: Seen) -> Reply:
-        url = self._upstream + seen.path + (f"?{seen.query}" if seen.query else "")
+        url = self.upstream + seen.path + (f"?{seen.query}" if seen.query else "")
         headers = {name: value for name, value in seen.headers.items() if name.lower() not in _HOP}
         answer = self._client.request(seen.method, url, content=seen.body or None, headers=headers)
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
