@@ -134,7 +134,7 @@ def instant(milliseconds: int | None) -> datetime | None:
     if milliseconds is None:
         return None
     try:
-        return _EPOCH + timedelta(milliseconds=milliseconds)
+        return _EPOCH + timedelta(0, milliseconds // 1000, milliseconds % 1000 * 1000)
     except OverflowError:
         return None
 

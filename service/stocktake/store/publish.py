@@ -51,13 +51,19 @@ class Staged(msgspec.Struct, frozen=True, gc=False):
 
 def staged(asset: Asset, document: bytes, aside: bytes | None, raw_digest: bytes, observed_at: datetime) -> Staged:
     """Make an asset ready to be published; its document is already redacted and in canonical form."""
+    texts: tuple[str | None, ...] = (
+        asset.key, asset.partition, asset.name, asset.state, asset.owner, asset.parent, asset.run,
+        asset.artifact_uri, asset.code_version, asset.data_version, diff.author(asset.document),
+    )  # fmt: skip
+    if canonical.escape(joined := "".join(filter(None, texts))) != joined:
+        texts = tuple(text and canonical.escape(text) for text in texts)
+    key, partition, name, state, owner, parent, run, artifact_uri, code_version, data_version, author = texts
     return Staged(
-        str(asset.kind), canonical.escape(asset.key), canonical.escape(asset.partition), canonical.digest(document),
-        raw_digest, observed_at, str(asset.lifecycle),
-        (_text(asset.name), _text(asset.state), _text(asset.owner), _text(asset.parent), _text(asset.run),
-         asset.created_at, asset.started_at, asset.ended_at, _text(asset.artifact_uri), _text(asset.code_version),
-         _text(asset.data_version), asset.params_digest),
-        document, aside, _text(diff.author(asset.document)),
+        str(asset.kind), key or "", partition or "", canonical.digest(document), raw_digest, observed_at,
+        str(asset.lifecycle),
+        (name, state, owner, parent, run, asset.created_at, asset.started_at, asset.ended_at, artifact_uri,
+         code_version, data_version, asset.params_digest),
+        document, aside, author,
     )  # fmt: skip
 
 
@@ -243,10 +249,6 @@ def _version(claim: Claim, s: Staged, asset_id: int) -> tuple[Any, ...]:
         asset_id, s.observed_at, claim.workspace_id, s.kind, claim.scan_id, s.digest, s.lifecycle, s.partition,
         *s.lifted, s.document.decode(), s.aside.decode() if s.aside is not None else None,
     )  # fmt: skip
-
-
-def _text(value: str | None) -> str | None:
-    return value if not value else canonical.escape(value)
 
 
 def _created(claim: Claim, s: Staged, asset_id: int, not_before: datetime | None) -> tuple[Any, ...]:
