@@ -38,6 +38,7 @@ class World:
     filtered: bool = False
     hidden: set[str] = field(default_factory=set)  # runs left out of lists, though they are there
     unconfirmable: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)  # experiments of whose runs only the first page can be read
     page: int = 5
     owner: str | None = None  # of every run, lifted out of a tag
     during: Callable[[int], None] | None = None  # called before each page of runs
@@ -89,7 +90,7 @@ class Scripted:
             runs = {k: r for k, r in self._world.runs.items() if r["info"]["experiment_id"] == partition}
             yield Listing(
                 scope=Scope(kind=Kind.RUN, partition=partition, covers=(partition,)),
-                pages=self._run_pages(runs),
+                pages=self._run_pages(runs, cut=partition in self._world.cut),
                 promise=promise,
             )
             models = {k: m for k, m in self._world.models.items() if m["experiment_id"] == partition}
@@ -99,8 +100,10 @@ class Scripted:
                 promise=promise,
             )
 
-    def _run_pages(self, runs: Mapping[str, Any]) -> Iterator[Page]:
+    def _run_pages(self, runs: Mapping[str, Any], *, cut: bool = False) -> Iterator[Page]:
         for number, page in enumerate(self._pages(Kind.RUN, runs)):
+            if cut and number:
+                raise broken(self._world.fail_with)
             if self._world.during is not None:
                 self._world.during(number)
             if self._world.fail_runs_after is not None and number >= self._world.fail_runs_after:

@@ -193,7 +193,7 @@ def test_a_list_of_the_past_is_the_past(world: World) -> None:
 
 
 def test_changes_as_json_are_as_documented(world: World) -> None:
-    answer = world.cli("changes", "-o", "json")
+    answer = world.cli("changes", "-w", "research", "-o", "json")
     assert answer.code == 0
     _valid(answer.json(), "change")
     by_key = {(one["kind"], one["key"], one["type"]): one for one in answer.json()}
@@ -236,11 +236,34 @@ def test_a_reader_of_tsv_gets_one_line_a_change(world: World) -> None:
 
 
 def test_the_difference_of_two_times_is_net(world: World) -> None:
-    told = world.cli("diff", "--from", world.between, "--to", "now", "-o", "json")
+    told = world.cli("diff", "--from", world.between, "--to", "now", "-w", "research", "-o", "json")
     assert told.code == 0
     _valid(told.json(), "change")
     assert {"created", "updated", "deleted"} == {one["type"] for one in told.json()}
     assert world.cli("diff", "--from", world.between, "--to", world.between, "-o", "json").json() == []
+
+
+def test_a_difference_is_folded_into_the_same_stories_as_changes(world: World) -> None:
+    def told(*arguments: str) -> dict[tuple[str, str, str], dict[str, int]]:
+        answer = world.cli(*arguments, "-w", "research", "-o", "json").json()
+        return {(one["kind"], one["key"], one["type"]): one["includes"] for one in answer}
+
+    net = ("diff", "--from", world.between)
+    assert told(*net) == told("changes", "--since", world.between)
+    assert told(*net)["experiment", world.folded, "deleted"] == {"run": FOLDED}
+    assert told(*net)["registered_model", "classifier", "updated"] == {"model_version": 2}
+    assert told(*net, "--expand").keys() == told("changes", "--since", world.between, "--expand").keys()
+    assert told(*net, "--kind", "experiment") == {("experiment", world.folded, "deleted"): {"run": FOLDED}}
+    assert len([one for one in told(*net, "--kind", "run") if one[2] == "deleted"]) == FOLDED
+
+
+def test_a_filter_folds_what_its_story_explains_and_shows_what_it_left_without_one(world: World) -> None:
+    def told(*arguments: str) -> list[str]:
+        return [one["kind"] for one in world.cli("changes", *arguments, "-w", "research", "-o", "json").json()]
+
+    assert told("--type", "deleted") == told("--category", "state") == ["experiment"]
+    assert told("--type", "deleted", "--kind", "run") == ["run"] * FOLDED
+    assert told("--type", "deleted", "--expand").count("run") == FOLDED
 
 
 @pytest.mark.parametrize("command", [["list", "run", "--at"], ["changes", "--until"], ["diff", "--from"]])
@@ -266,7 +289,7 @@ def test_show_and_history_before_the_first_scan_are_not_observed(world: World) -
 
 def test_one_unseen_workspace_is_named_while_the_others_are_answered_for(world: World) -> None:
     answer = world.cli("list", "experiment", "-o", "json")
-    assert answer.code == 0
+    assert answer.code == world.cli("changes", "-o", "json").code == 3
     assert {one["workspace"] for one in answer.json()} == {"research"}
     assert "dead: experiments: no complete scan yet" in answer.err
     assert world.cli("list", "experiment", "-w", "dead").code == 5

@@ -13,6 +13,8 @@ from stocktake.core.errors import ConfigError, Fenced, Trouble
 from stocktake.core.redact import Redactor
 from stocktake.pipeline import Stopped
 from stocktake.store import claims, history, ledger
+from stocktake.store.difference import difference
+from stocktake.store.observation import observed
 from tests.integration.scripted import KEY, World, scan
 
 
@@ -418,12 +420,12 @@ def test_as_of_a_time_is_what_was_known_then(engine: Engine, world: World) -> No
         viewed = connection.execute(text("SELECT count(*) FROM inventory.run_at(:at)"), {"at": first.finished_at})
         assert viewed.scalar_one() == 12
         assert connection.execute(text("SELECT count(*) FROM inventory.run")).scalar_one() == 11
-        between = list(history.difference(connection, start=first.finished_at, end=second.finished_at))
-        early = history.unobserved(connection, Kind.RUN, at=first.began_at)
-        late = history.unobserved(connection, Kind.RUN, at=second.finished_at)
+        between = list(difference(connection, start=first.finished_at, end=second.finished_at))
+        (early,) = observed(connection, Kind.RUN, at=first.began_at)
+        (late,) = observed(connection, Kind.RUN, at=second.finished_at)
     assert [(c.key, c.type) for c in between] == [("run00", "updated"), ("run01", "purged")]
-    assert [(u.workspace, u.kind) for u in early] == [("w", "run")]
-    assert late == []
+    assert (early.workspace, early.kind, early.hidden) == ("w", "run", True)
+    assert late.whole
 
 
 def test_strange_text_is_carried_faithfully(engine: Engine, world: World) -> None:

@@ -17,6 +17,8 @@ from stocktake.core.redact import Redactor
 from stocktake.pipeline import Stopped, story
 from stocktake.sources.protocol import Listing, Page
 from stocktake.store import figures, history, ledger, retention
+from stocktake.store.difference import difference
+from stocktake.store.observation import observed
 from tests.integration.scripted import KEY, Scripted, World, scan
 
 
@@ -271,7 +273,7 @@ def test_unsupported_kind_is_said(engine: Engine, world: World) -> None:
 
     r = scan_with(engine, lambda now: S(world, now))
     with engine.connect() as c:
-        assert history.unobserved(c, Kind.WEBHOOK, at=r.finished_at) == []
+        assert observed(c, Kind.WEBHOOK, at=r.finished_at) == []
 
 
 # 12 difference claims creation of what merely became visible
@@ -284,7 +286,7 @@ def test_difference_false_creation(engine: Engine, world: World) -> None:
     world.runs["run01"]["tags"]["x"] = "1"
     b = scan(engine, world)
     with engine.connect() as c:
-        rows = [(r.key, r.type) for r in history.difference(c, start=a.finished_at, end=b.finished_at)]
+        rows = [(r.key, r.type) for r in difference(c, start=a.finished_at, end=b.finished_at)]
     assert ("run01", "created") not in rows, rows
 
 
@@ -298,9 +300,10 @@ def test_difference_after_retention(engine: Engine, world: World) -> None:
         now = c.execute(text("SELECT clock_timestamp()")).scalar_one()
     retention.prune(engine, keep=now - b.finished_at)
     with engine.connect() as c:
-        rows = [(r.key, r.type) for r in history.difference(c, start=a.finished_at, end=c_.finished_at)]
+        rows = [(r.key, r.type) for r in difference(c, start=a.finished_at, end=c_.finished_at)]
         {r.key for r in history.list_assets(c, Kind.RUN, at=a.finished_at)}
-        history.unobserved(c, Kind.RUN, at=a.finished_at)
+        (seen,) = observed(c, Kind.RUN, at=a.finished_at)
+        assert a.finished_at < seen.dropped_before < b.finished_at
     assert ("run01", "created") not in rows, rows
 
 

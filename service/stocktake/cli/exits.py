@@ -26,9 +26,10 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.COMPLETE: "complete: everything that was asked for was seen, answered or done",
     ExitCode.ERROR: "an error nobody expected: a bug; `--debug` shows the traceback",
     ExitCode.USAGE: "the command line or the configuration is wrong; nothing was done",
-    ExitCode.PARTIAL: "a scan saw only a part; what was missing is carried forward, not reported as deleted",
+    ExitCode.PARTIAL: "a scan saw, or an answer covers, only a part; the rest is named and never taken for deleted",
     ExitCode.FAILED: "a scan could see nothing, or `doctor` found something broken",
-    ExitCode.NOT_OBSERVED: "the question is about a time before the first complete scan: not observed, not nothing",
+    ExitCode.NOT_OBSERVED: "not observed, not nothing: the question is about a time before the first complete scan, or"
+    " one whose history was dropped by retention",
     ExitCode.DATABASE: "the database cannot be reached, or its migrations are missing",
     ExitCode.NOT_FOUND: "no such workspace, scope or asset",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",

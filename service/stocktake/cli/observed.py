@@ -1,80 +1,151 @@
-""" "Not observed" is not "nothing": what may be said about a time, given when each kind was first seen completely."""
+""" "Not observed" is not "nothing": what an answer about a time may claim, and how it says what it leaves out.
+
+One rule for every question: what was wholly seen is answered (0); of what was seen in part, or in some workspaces
+alone, the answer is given and the rest is named (3); where nothing was seen, or nothing is kept, there is none (5).
+"""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from stocktake.cli import words
 from stocktake.cli.exits import ExitCode
 from stocktake.cli.render import Output, clean, dumps, say
+from stocktake.cli.session import now
 from stocktake.cli.times import exact
 from stocktake.core.assets import Kind
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+    from stocktake.store.observation import Life, Observation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Horizon:
-    """Since when a kind of a workspace is observed; None: not yet."""
+class View:
+    """What can be said about a time."""
 
-    workspace: str
-    kind: str
-    first: datetime | None
+    at: datetime
+    observations: Sequence[Observation]
 
-    def hides(self, at: datetime) -> bool:
-        """Whether nothing can be said about that time."""
-        return self.first is None or self.first > at
+    @property
+    def blind(self) -> bool:
+        """Whether nothing can be said at all. An inventory without workspaces says so itself: it is empty."""
+        return bool(self.observations) and all(one.hidden for one in self.observations)
 
+    @property
+    def missing(self) -> list[Observation]:
+        """What an answer leaves out, or may leave out."""
+        return [one for one in self.observations if not one.whole]
 
-def horizons(connection: Connection, kind: Kind | None, workspaces: Sequence[str] | None) -> list[Horizon]:
-    """Since when each kind in question is observed. At the beginning of time everything was unobserved."""
-    from stocktake.store.history import unobserved
+    @property
+    def hidden(self) -> set[tuple[str, str]]:
+        """Workspaces and kinds that have no place in an answer."""
+        return {(one.workspace, one.kind) for one in self.observations if one.hidden}
 
-    found = unobserved(connection, kind, workspaces=workspaces, at=_BEGINNING)
-    return [Horizon(workspace=one.workspace, kind=one.kind, first=one.first_observed) for one in found]
-
-
-def hidden(found: Sequence[Horizon], at: datetime) -> tuple[list[Horizon], bool]:
-    """What was not observed at a time, and whether that is all that was asked about.
-
-    A workspace of which some kinds were seen can be answered for; only what is wholly unseen is hidden.
-    """
-    seen = {one.workspace for one in found if not one.hides(at)}
-    missing = [one for one in found if one.hides(at)]
-    return missing, bool(missing) and not seen
+    def answerable(self, kind: Kind, workspaces: Sequence[str]) -> list[str]:
+        """The workspaces that an answer about one kind speaks of."""
+        return [one for one in workspaces if (one, kind) not in self.hidden]
 
 
-def refuse(missing: Sequence[Horizon], at: datetime, output: Output) -> ExitCode:
+def view(
+    connection: Connection,
+    kind: Kind | None,
+    workspaces: Sequence[str] | None,
+    at: datetime | None,
+    *,
+    partition: str | None = None,
+) -> View:
+    """Look up what was seen at a time; without one, now by the database's clock."""
+    from stocktake.store.observation import observed
+
+    found = observed(connection, kind, workspaces=workspaces, at=at, partition=partition)
+    return View(at=min(at or now(), now()), observations=found)
+
+
+def view_of(connection: Connection, kind: Kind, found: Sequence[Life], at: datetime) -> View:
+    """What of these assets cannot be known at a time: states no longer kept, experiments not yet listed then."""
+    from stocktake.store.observation import observed
+
+    hidden: dict[tuple[str, str | None, datetime | None], Observation] = {}
+    for life in found:
+        if life.first_seen <= at and life.kept_since is not None and life.kept_since <= at:
+            continue
+        for one in observed(connection, kind, workspaces=[life.workspace], at=at, partition=life.partition):
+            if life.first_seen <= at:
+                kept = life.kept_since or one.dropped_before or at
+                hidden[life.workspace, one.partition, kept] = replace(one, dropped_before=kept, hidden=True)
+            elif one.hidden and one.dropped_before is None:
+                hidden[life.workspace, one.partition, None] = one
+    return View(at=at, observations=list(hidden.values()))
+
+
+def refuse(seen: View, output: Output) -> ExitCode:
     """Answer "not observed": on stdout as JSON for programs, in words on stderr."""
     if output == Output.JSON:
         answer: list[dict[str, Any]] = [
-            {"workspace": one.workspace, "kind": one.kind, "first_observed": one.first} for one in missing
+            {
+                "workspace": one.workspace,
+                "kind": one.kind,
+                "partition": one.partition,
+                "first_observed": one.first_observed,
+                "dropped_before": one.dropped_before,
+            }
+            for one in seen.missing
         ]
         sys.stdout.write(dumps({"not_observed": answer}, indent=2) + "\n")
-    say(f"Not observed: nothing can be said about {exact(at)}.")
-    note(missing)
+    if all(one.dropped_before for one in seen.missing):
+        say(f"Dropped by retention: nothing can be said about {exact(seen.at)} any more.")
+    else:
+        say(f"Not observed: nothing can be said about {exact(seen.at)}.")
+    _tell(seen)
     return ExitCode.NOT_OBSERVED
 
 
-def note(missing: Sequence[Horizon]) -> None:
-    """Say on stderr for which workspaces and kinds there is no answer, and from when on there is one."""
-    by_workspace: dict[str, list[Horizon]] = {}
-    for one in missing:
+def note(seen: View) -> ExitCode:
+    """Say on stderr what an answer leaves out and since when there is one; the exit code tells programs."""
+    if not seen.missing:
+        return ExitCode.COMPLETE
+    say(f"This answers a part of the question. At {exact(seen.at)}:")
+    _tell(seen)
+    return ExitCode.PARTIAL
+
+
+def _tell(seen: View) -> None:
+    asked = Counter(one.workspace for one in seen.observations)
+    by_workspace: dict[str, list[Observation]] = {}
+    for one in seen.missing:
         by_workspace.setdefault(one.workspace, []).append(one)
     for workspace, those in by_workspace.items():
         since: dict[str, list[str]] = {}
         for one in those:
-            told = f"observed since {exact(one.first)}" if one.first is not None else "no complete scan yet"
-            since.setdefault(told, []).append(words.kind(one.kind, 2))
-        if len(since) == 1 and (len(those) > 1 or those[0].kind == Kind.WORKSPACE):
-            say(f"  {clean(workspace)}: {next(iter(since))}.")  # all kinds alike
+            where = f" of experiment {clean(one.partition)}" if one.partition else ""
+            since.setdefault(_told(one), []).append(words.kind(one.kind, 2) + where)
+        alike = len(since) == 1 and len(those) == asked[workspace] and all(one.hidden for one in those)
+        if alike and (len(those) > 1 or those[0].kind == Kind.WORKSPACE):
+            say(f"  {clean(workspace)}: {next(iter(since))}.")  # everything that was asked about
         else:
             parts = [f"{', '.join(kinds)}: {told}" for told, kinds in since.items()]
             say(f"  {clean(workspace)}: {'; '.join(parts)}.")
+
+
+def _told(one: Observation) -> str:
+    if one.dropped_before is not None:
+        return f"dropped by retention before {exact(one.dropped_before)}"
+    if one.hidden:
+        return f"observed since {exact(one.first_observed)}" if one.first_observed else "no complete scan yet"
+    told = []
+    if one.unseen:
+        more = ", ..." if one.unseen > len(one.examples) else ""
+        told.append(
+            f"not observed in {one.unseen:,} of {one.partitions:,} experiments"
+            f" ({', '.join(clean(name) for name in one.examples)}{more})"
+        )
+    if not one.listed:
+        told.append("the list of experiments was not complete")
+    return ", and ".join(told)

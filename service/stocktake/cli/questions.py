@@ -13,8 +13,8 @@ import typer
 
 from stocktake.cli import rows, words
 from stocktake.cli.exits import ExitCode, Stop
-from stocktake.cli.observed import hidden, horizons, note, refuse
-from stocktake.cli.render import Output, clean, console, dumps, write_json, write_table, write_tsv
+from stocktake.cli.observed import note, refuse, view, view_of
+from stocktake.cli.render import Output, clean, console, dumps, say, write_json, write_table, write_tsv
 from stocktake.cli.session import (
     AtOption,
     KeyArgument,
@@ -35,12 +35,18 @@ from stocktake.core.assets import Category, ChangeType, Kind
 from stocktake.core.diff import field_changes
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from stocktake.store.history import ChangeRow
+    from stocktake.store.observation import Life
 
 _TABLE_ROWS = 200
 _WHERE = ("name", "state", "owner", "partition", "lifecycle", "parent", "run")
 _LIMIT_HELP = f"At most N. [default: {_TABLE_ROWS} in a table, else all]"
 LimitOption = Annotated[int | None, typer.Option("--limit", "-n", min=1, metavar="N", help=_LIMIT_HELP)]
+ExpandOption = Annotated[
+    bool, typer.Option("--expand", help="One line for every change, also those that a larger one explains.")
+]
 Record = Mapping[str, Any]
 
 
@@ -68,17 +74,17 @@ def list_(
     which, when = kind(what), moment(at, "--at", future=False)
     conditions = pairs(where, _WHERE)
     with session(context).database() as connection:
-        workspaces = known(workspace, workspace_names(connection))
-        asked = when or now()
-        missing, all_of_it = hidden(horizons(connection, which, workspaces), asked)
-        if all_of_it:
-            return refuse(missing, asked, output)
+        names = workspace_names(connection)
+        workspaces = known(workspace, names)
+        seen = view(connection, which, workspaces, when, partition=(conditions or {}).get("partition"))
+        if seen.blind:
+            return refuse(seen, output)
         found = (
             rows.record(row, rows.ASSET)
             for row in list_assets(
                 connection,
                 which,
-                workspaces=workspaces,
+                workspaces=seen.answerable(which, workspaces or names),
                 at=when,
                 deleted=deleted,
                 where=conditions,
@@ -88,8 +94,7 @@ def list_(
         count = _write(found, output, rows.ASSET_TSV, lambda some: _assets(some, which), limit, context)
         if not count:
             session(context).tell(f"No {words.kind(which, 2)}.")
-        note(missing)
-    return ExitCode.COMPLETE
+        return note(seen)
 
 
 def show(
@@ -102,6 +107,7 @@ def show(
 ) -> int:
     """Show one asset with its whole document, now or at a time. A purged one is shown in its last state."""
     from stocktake.store.history import find_asset, workspace_names
+    from stocktake.store.observation import lives
 
     which, when = kind(what), moment(at, "--at", future=False)
     with session(context).database() as connection:
@@ -109,12 +115,9 @@ def show(
         found = [
             rows.record(row, rows.ASSET) for row in find_asset(connection, which, key, workspaces=workspaces, at=when)
         ]
-        missing, all_of_it = hidden(horizons(connection, which, workspaces), when or now())
-    if not found:
-        if all_of_it:
-            return refuse(missing, when or now(), output)
-        note(missing)
-        raise Stop(ExitCode.NOT_FOUND, _nobody(which, key, when))
+        if not found:
+            ever = lives(connection, which, key, workspaces=workspaces)
+            return _none(connection, which, key, ever, workspaces, when, output)
     if output != Output.TABLE:
         _write(found, output, rows.ASSET_TSV, lambda _: None, None, context)
     elif len(found) > 1:
@@ -136,6 +139,7 @@ def history(
 ) -> int:
     """Show the states of one asset, oldest first, and what made each differ from the one before."""
     from stocktake.store.history import asset_history, workspace_names
+    from stocktake.store.observation import lives
 
     which = kind(what)
     after, before = moment(since, "--since", future=False), moment(until, "--until")
@@ -146,13 +150,16 @@ def history(
             rows.record(row, rows.VERSION)
             for row in asset_history(connection, which, key, workspaces=workspaces, since=after, until=before)
         ]
-        asked = min(before or now(), now())
-        missing, all_of_it = hidden(horizons(connection, which, workspaces), asked)
-    if not found:
-        if all_of_it:
-            return refuse(missing, asked, output)
-        raise Stop(ExitCode.NOT_FOUND, _nobody(which, key, None))
+        ever = lives(connection, which, key, workspaces=workspaces)
+        if not found:
+            return _none(connection, which, key, ever, workspaces, before, output)
+        gaps = view_of(connection, which, ever, after) if after is not None else None
     _write(found, output, rows.VERSION_TSV, _versions, None, context)
+    if gaps is not None:
+        return note(gaps)
+    for one in ever:  # without --since the question goes back as far as states are kept
+        if one.kept_since is not None and one.first_seen < one.kept_since:
+            say(f"States of {clean(one.key)} before {exact(one.kept_since)} were dropped by retention.")
     return ExitCode.COMPLETE
 
 
@@ -169,9 +176,7 @@ def changes(
     category: Annotated[
         Category | None, typer.Option("--category", metavar="|".join(Category), help="Only this category.")
     ] = None,
-    expand: Annotated[
-        bool, typer.Option("--expand", help="One line for every change, also those that a larger one explains.")
-    ] = False,
+    expand: ExpandOption = False,
     limit: LimitOption = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
@@ -187,11 +192,11 @@ def changes(
     _ordered(after, before, "--since", "--until")
     with session(context).database() as connection:
         workspaces = known(workspace, store.workspace_names(connection))
-        found = horizons(connection, which, workspaces)
-        end = min(before or now(), now())
-        missing, all_of_it = hidden(found, end)
-        if all_of_it:
-            return refuse(missing, end, output)
+        seen = view(connection, which, workspaces, before)
+        if seen.blind:
+            return refuse(seen, output)
+        if after is not None:  # what was not seen at the beginning has changes that nobody saw
+            seen = view(connection, which, workspaces, after)
         told = (
             rows.change(row)
             for row in store.changes(
@@ -210,8 +215,7 @@ def changes(
         count = _write(told, output, rows.CHANGE, _changes, limit, context, newest=True)
         if not count:
             session(context).tell("No changes.")
-        note(hidden(found, after)[0] if after is not None else missing)
-    return ExitCode.COMPLETE
+        return note(seen)
 
 
 def diff(
@@ -220,11 +224,16 @@ def diff(
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="The later time.")] = "now",
     workspace: WorkspaceOption = None,
     what: Annotated[str | None, typer.Option("--kind", "-k", metavar="KIND", help="Only this kind.")] = None,
+    expand: ExpandOption = False,
     limit: LimitOption = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Compare two times: the net difference, without what came and went in between."""
-    from stocktake.store.history import difference, workspace_names
+    """Compare two times: the net difference, without what came and went in between.
+
+    As in `changes`, an experiment deleted with its runs is one difference; --expand shows them all.
+    """
+    from stocktake.store.difference import difference
+    from stocktake.store.history import workspace_names
 
     which = kind(what) if what is not None else None
     first, last = moment(start, "--from", future=False), moment(end, "--to")
@@ -233,20 +242,25 @@ def diff(
     _ordered(first, last, "--from", "--to")
     with session(context).database() as connection:
         workspaces = known(workspace, workspace_names(connection))
-        missing, all_of_it = hidden(horizons(connection, which, workspaces), first)
-        if all_of_it:
-            return refuse(missing, first, output)
-        blind = {(one.workspace, one.kind) for one in missing}
+        seen = view(connection, which, workspaces, first)
+        if seen.blind:
+            return refuse(seen, output)
         told = (
             rows.change(row)
-            for row in difference(connection, start=first, end=last, workspaces=workspaces, kind=which)
-            if (row.workspace, row.kind) not in blind
+            for row in difference(
+                connection,
+                start=first,
+                end=last,
+                workspaces=workspaces,
+                kind=which,
+                without=seen.hidden,
+                expand=expand,
+            )
         )
         count = _write(itertools.islice(told, _ask(limit, output)), output, rows.CHANGE, _differences, limit, context)
         if not count:
             session(context).tell(f"No difference between {exact(first)} and {exact(last)}.")
-        note(missing)
-    return ExitCode.COMPLETE
+        return note(seen)
 
 
 def _ask(limit: int | None, output: Output) -> int | None:
@@ -392,6 +406,25 @@ def _differences(held: Sequence[Record]) -> None:
 def _ordered(first: datetime | None, last: datetime | None, one: str, other: str) -> None:
     if first is not None and last is not None and first > last:
         raise typer.BadParameter(f"{exact(first)} is later than {other} {exact(last)}.", param_hint=one)
+
+
+def _none(
+    connection: Connection,
+    which: Kind,
+    key: str,
+    ever: Sequence[Life],
+    workspaces: Sequence[str] | None,
+    at: datetime | None,
+    output: Output,
+) -> ExitCode:
+    """No state of that asset then: because it was not there, or because nobody can know."""
+    seen = (
+        view_of(connection, which, ever, min(at or now(), now())) if ever else view(connection, which, workspaces, at)
+    )
+    if seen.blind:
+        return refuse(seen, output)
+    note(seen)
+    raise Stop(ExitCode.NOT_FOUND, _nobody(which, key, at))
 
 
 def _nobody(which: Kind, key: str, when: datetime | None) -> str:

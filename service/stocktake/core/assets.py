@@ -27,6 +27,10 @@ class Kind(StrEnum):
     WEBHOOK = "webhook"
 
 
+#: Kinds that are listed experiment by experiment: an asset's partition is the id of its experiment.
+PARTITIONED = frozenset({Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE})
+
+
 class Mode(StrEnum):
     """How much one scan promises to look at."""
 

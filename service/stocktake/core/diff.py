@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stocktake.core.assets import Category, ChangeType, Difference, FieldChange, Kind, Lifecycle
+from stocktake.core.assets import PARTITIONED, Category, ChangeType, Difference, FieldChange, Kind, Lifecycle
 from stocktake.core.words import words
 
 _SHORTHAND = re.compile(r"[A-Za-z_\u0080-\uffff][0-9A-Za-z_\u0080-\uffff]*\Z")
@@ -98,7 +98,7 @@ def story(kind: Kind, found: Difference, *, partition: str, parent: str | None) 
     Deleting or restoring an MLflow experiment does the same to every run in it; deleting a registered model removes
     its versions; moving an alias shows on the model and on both versions.
     """
-    if kind in (Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE) and partition:
+    if kind in PARTITIONED and partition:
         paths = {change.path for change in found.fields}
         if found.type == ChangeType.PURGED or (
             found.type in (ChangeType.DELETED, ChangeType.RESTORED) and paths <= _LIFECYCLE_PATHS

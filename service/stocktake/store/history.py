@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from stocktake.core import canonical, diff
-from stocktake.core.assets import Kind, Lifecycle
+from stocktake.core import canonical
+from stocktake.core.assets import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +79,6 @@ class ChangeRow:
     part_of: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unobserved:
-    """A kind of a workspace that had not been completely seen yet at the time asked about."""
-
-    workspace: str
-    kind: str
-    first_observed: datetime | None
-
-
 _WHERE_COLUMNS = {"name": "v.name", "state": "v.state", "owner": "v.owner", "partition": "v.partition",
                   "lifecycle": "v.lifecycle", "parent": "v.parent", "run": "v.run"}  # fmt: skip
 _BLOCK = 500
@@ -131,7 +122,7 @@ def list_assets(
     if limit is not None:
         statement += " LIMIT :limit"
         given["limit"] = limit
-    for row in _stream(connection, statement, given):
+    for row in stream(connection, statement, given):
         yield _asset(row)
 
 
@@ -219,7 +210,10 @@ def changes(
     expand: bool = False,
     limit: int | None = None,
 ) -> Iterator[ChangeRow]:
-    """Yield changes, oldest first (the newest `limit` of them). Unless `expand`, a story is one row. Streams."""
+    """Yield changes, oldest first (the newest `limit` of them). Unless `expand`, a story is one row. Streams.
+
+    A question about a time is not answered with what retention left of it; about one asset, all that is kept is told.
+    """
     given: dict[str, Any] = {"workspaces": _names(workspaces)}
     conditions = ["(CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))"]
     for column, operator, name, value in (
@@ -233,16 +227,22 @@ def changes(
         if value is not None:
             conditions.append(f"{column} {operator} :{name}")
             given[name] = value
-    if not expand and key is None:
-        # A part is shown on its own only where its story is outside the question.
-        told = "p.at > :since" if since is not None else "true"
-        told += " AND p.at <= :until" if until is not None else ""
-        if kind is None and type is None:
-            conditions.append(
-                f"NOT EXISTS (SELECT 1 FROM change p WHERE p.change_id = c.part_of AND {told})"
-                if since is not None or until is not None
-                else "c.part_of IS NULL"
-            )
+    if not expand:
+        # A part is shown on its own only where its story is outside the question: each condition holds for both.
+        told = [condition.replace("c.", "p.") for condition in conditions if condition.startswith("c.")]
+        told += ["o.key = :key"] if key is not None else []
+        conditions.append(
+            "NOT EXISTS (SELECT 1 FROM change p JOIN asset o USING (asset_id) WHERE p.change_id = c.part_of"
+            f" AND {' AND '.join(told)})"
+            if told
+            else "c.part_of IS NULL"
+        )
+    if key is None and not (since is None and until is None):
+        # What is left of a time whose history was dropped is no answer about it.
+        conditions.append(
+            "NOT EXISTS (SELECT 1 FROM horizon h WHERE h.workspace_id = c.workspace_id AND h.kind = c.kind"
+            " AND h.dropped_before >= c.at)"
+        )
     statement = f"""
         SELECT c.change_id AS id, c.at, c.not_before, c.not_after, coalesce(c.actor, 'unknown') AS actor,
             c.actor_source, w.name AS workspace, c.kind, a.key, c.name, c.type, c.category, c.scan_id AS scan,
@@ -260,91 +260,8 @@ def changes(
         given["limit"] = limit
     else:
         statement += " ORDER BY c.at, c.change_id"
-    for row in _stream(connection, statement, given):
+    for row in stream(connection, statement, given):
         yield ChangeRow(**(_original(row) | {"fields": canonical.decode(row.fields), "includes": row.includes or {}}))
-
-
-def difference(
-    connection: Connection,
-    *,
-    start: datetime,
-    end: datetime,
-    workspaces: Sequence[str] | None = None,
-    kind: Kind | None = None,
-) -> Iterator[ChangeRow]:
-    """Yield the net difference between two times: what came and went in between leaves no row. Streams."""
-    statement = """
-        SELECT w.name AS workspace, a.kind, a.key, coalesce(n.name, o.name) AS name, o.document AS before,
-            n.document AS after, o.lifecycle AS was, n.lifecycle AS now, t.last_at, t.first_before,
-            t.created, t.restored
-        FROM (SELECT asset_id, max(at) AS last_at, min(not_before) AS first_before,
-                bool_or(type = 'created') AS created, bool_or(type = 'restored') AS restored FROM change
-              WHERE at > :start AND at <= :end GROUP BY asset_id) t
-        JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = a.workspace_id
-        LEFT JOIN version o ON o.asset_id = a.asset_id AND o.valid_from <= :start
-            AND (o.valid_to IS NULL OR o.valid_to > :start)
-        LEFT JOIN version n ON n.asset_id = a.asset_id AND n.valid_from <= :end
-            AND (n.valid_to IS NULL OR n.valid_to > :end)
-        WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))
-          AND (CAST(:kind AS text) IS NULL OR a.kind = :kind)
-        ORDER BY w.name, a.kind, a.key
-    """
-    given = {"start": start, "end": end, "workspaces": _names(workspaces), "kind": kind}
-    for row in _stream(connection, statement, given):
-        if row.before is None and not (row.created or row.restored):
-            continue  # it was there before, but not seen or no longer kept: nothing can be said of a difference
-        found = diff.difference(
-            None if row.before is None else canonical.decode(row.before),
-            None if row.after is None else canonical.decode(row.after),
-            was=Lifecycle(row.was or "active"),
-            now=Lifecycle(row.now or "active"),
-        )
-        if found is not None:
-            yield ChangeRow(
-                id=None,
-                at=row.last_at,
-                not_before=row.first_before,
-                not_after=row.last_at,
-                actor="unknown",
-                actor_source=None,
-                workspace=row.workspace,
-                kind=row.kind,
-                key=canonical.unescape(row.key),
-                name=canonical.unescape(row.name) if row.name else row.name,
-                type=str(found.type),
-                category=str(found.category),
-                scan=None,
-                fields=[{"path": f.path, "before": f.before, "after": f.after} for f in found.fields],
-            )
-
-
-def unobserved(
-    connection: Connection, kind: Kind | None, *, workspaces: Sequence[str] | None = None, at: datetime
-) -> list[Unobserved]:
-    """Name the workspaces (and kinds) that had not been completely seen at that time: nothing can be said of them."""
-    rows = connection.execute(
-        text(
-            """
-            SELECT w.name AS workspace, k.kind, k.first AS first_observed
-            FROM workspace w
-            LEFT JOIN LATERAL (
-                SELECT s.kind, min(coalesce(s.first_complete_at, s.first_listed_at)) AS first FROM scope s
-                WHERE s.workspace_id = w.workspace_id AND s.state <> 'unsupported' GROUP BY s.kind
-            ) k ON CAST(:kind AS text) IS NULL OR k.kind = :kind
-            WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))
-              AND (k.first IS NULL OR k.first > :at)
-              AND NOT EXISTS (SELECT 1 FROM scope u WHERE u.workspace_id = w.workspace_id
-                              AND u.kind = :kind AND u.state = 'unsupported')
-            ORDER BY w.name, k.kind
-            """
-        ),
-        {"kind": kind, "workspaces": _names(workspaces), "at": at},
-    )
-    return [
-        Unobserved(workspace=row.workspace, kind=row.kind or (str(kind) if kind else "workspace"),
-                   first_observed=row.first_observed)
-        for row in rows
-    ]  # fmt: skip
 
 
 def workspace_names(connection: Connection) -> list[str]:
@@ -353,7 +270,7 @@ def workspace_names(connection: Connection) -> list[str]:
 
 
 def _names(workspaces: Sequence[str] | None) -> list[str] | None:
-    return list(workspaces) if workspaces else None
+    return list(workspaces) if workspaces is not None else None
 
 
 def _original(row: Any) -> dict[str, Any]:
@@ -366,7 +283,7 @@ def _original(row: Any) -> dict[str, Any]:
     }
 
 
-def _stream(connection: Connection, statement: str, given: Mapping[str, Any]) -> Iterator[Any]:
+def stream(connection: Connection, statement: str, given: Mapping[str, Any]) -> Iterator[Any]:
     """Read through a server-side cursor, block by block."""
     options = connection.execution_options(yield_per=_BLOCK)
     with options.execute(text(statement), given) as result:

@@ -169,15 +169,23 @@ def finish(connection: Connection, claim: Claim, outcome: Outcome) -> tuple[int,
     return claim.scan_id, finished
 
 
-# Scopes of experiments of which nothing is left are never listed again: their age would grow for ever. A kind that
-# the server did not offer has lost that mark once something of it was listed.
+# Scopes of experiments of which nothing is left are never listed again: their age would grow for ever. Since when
+# they were observed is kept for questions about the time when they were there. A kind that the server did not offer
+# has lost that mark once something of it was listed.
 _FORGET_SCOPES = """
-DELETE FROM scope s WHERE s.workspace_id = :wid AND (
-    s.partition <> '' AND NOT EXISTS (
-        SELECT 1 FROM asset a WHERE a.workspace_id = s.workspace_id AND a.gone_at IS NULL
-          AND ((a.kind = 'experiment' AND a.key = s.partition) OR (a.kind = s.kind AND a.partition = s.partition)))
-    OR s.state = 'unsupported' AND EXISTS (
-        SELECT 1 FROM scope o WHERE o.workspace_id = s.workspace_id AND o.kind = s.kind AND o.state <> 'unsupported'))
+WITH gone AS (
+    DELETE FROM scope s WHERE s.workspace_id = :wid AND (
+        s.partition <> '' AND NOT EXISTS (
+            SELECT 1 FROM asset a WHERE a.workspace_id = s.workspace_id AND a.gone_at IS NULL
+              AND ((a.kind = 'experiment' AND a.key = s.partition) OR (a.kind = s.kind AND a.partition = s.partition)))
+        OR s.state = 'unsupported' AND EXISTS (
+            SELECT 1 FROM scope o
+            WHERE o.workspace_id = s.workspace_id AND o.kind = s.kind AND o.state <> 'unsupported'))
+    RETURNING s.workspace_id, s.kind, s.partition, coalesce(s.first_complete_at, s.first_listed_at) AS first)
+INSERT INTO former_scope AS f (workspace_id, kind, partition, first_observed_at)
+SELECT workspace_id, kind, partition, first FROM gone WHERE partition <> '' AND first IS NOT NULL
+ON CONFLICT (workspace_id, kind, partition) DO UPDATE
+    SET first_observed_at = least(f.first_observed_at, excluded.first_observed_at)
 """
 
 # The hot pass before, and this one, have the same outcome scope by scope (apart from times and counts).

@@ -14,36 +14,49 @@ _STEP = 5_000
 
 # Closed versions of high-volume kinds, older than the horizon and not behind any registered model version.
 _VERSIONS = """
-DELETE FROM version v USING (
-    SELECT o.asset_id, o.valid_from FROM version o JOIN asset a USING (asset_id)
-    WHERE o.valid_to < clock_timestamp() - :keep AND o.kind IN ('run', 'logged_model', 'trace', 'webhook', 'workspace')
-      AND NOT EXISTS (SELECT 1 FROM version m WHERE m.workspace_id = a.workspace_id AND m.kind = 'model_version'
-                      AND m.run = a.key)
-      AND NOT EXISTS (SELECT 1 FROM version m WHERE m.workspace_id = a.workspace_id AND m.kind = 'model_version'
-                      AND o.kind = 'logged_model' AND m.artifact_uri = 'models:/' || a.key)
-      AND NOT EXISTS (SELECT 1 FROM version l JOIN version m ON m.workspace_id = l.workspace_id
-                      AND m.kind = 'model_version' AND m.run = l.run WHERE l.asset_id = o.asset_id
-                      AND l.kind = 'logged_model' AND l.run IS NOT NULL)
-    ORDER BY o.valid_to LIMIT :step
-) old WHERE v.asset_id = old.asset_id AND v.valid_from = old.valid_from
+WITH gone AS (
+    DELETE FROM version v USING (
+        SELECT o.asset_id, o.valid_from FROM version o JOIN asset a USING (asset_id)
+        WHERE o.valid_to < clock_timestamp() - :keep
+          AND o.kind IN ('run', 'logged_model', 'trace', 'webhook', 'workspace')
+          AND NOT EXISTS (SELECT 1 FROM version m WHERE m.workspace_id = a.workspace_id AND m.kind = 'model_version'
+                          AND m.run = a.key)
+          AND NOT EXISTS (SELECT 1 FROM version m WHERE m.workspace_id = a.workspace_id AND m.kind = 'model_version'
+                          AND o.kind = 'logged_model' AND m.artifact_uri = 'models:/' || a.key)
+          AND NOT EXISTS (SELECT 1 FROM version l JOIN version m ON m.workspace_id = l.workspace_id
+                          AND m.kind = 'model_version' AND m.run = l.run WHERE l.asset_id = o.asset_id
+                          AND l.kind = 'logged_model' AND l.run IS NOT NULL)
+        ORDER BY o.valid_to LIMIT :step
+    ) old WHERE v.asset_id = old.asset_id AND v.valid_from = old.valid_from
+    RETURNING v.workspace_id, v.kind, v.valid_to),
+remembered AS (
+    -- What is left of a time before the last end of a dropped state is a remnant: questions must know.
+    INSERT INTO horizon AS h (workspace_id, kind, dropped_before)
+    SELECT workspace_id, kind, max(valid_to) FROM gone GROUP BY workspace_id, kind
+    ON CONFLICT (workspace_id, kind) DO UPDATE
+        SET dropped_before = greatest(h.dropped_before, excluded.dropped_before))
+SELECT count(*) FROM gone
 """
 
-# Changes whose asset keeps no version from then or before: their evidence is gone.
+# Changes whose asset keeps no version from then or before: their evidence is gone. Each of them happened before the
+# end of a state that was dropped, or at that end, so the horizon holds for them too.
 _CHANGES = """
-DELETE FROM change WHERE change_id IN (
+WITH gone AS (DELETE FROM change WHERE change_id IN (
     SELECT c.change_id FROM change c
     WHERE c.at < clock_timestamp() - :keep AND c.kind IN ('run', 'logged_model', 'trace', 'webhook', 'workspace')
       AND NOT EXISTS (SELECT 1 FROM version v WHERE v.asset_id = c.asset_id AND v.valid_from <= c.at)
-    ORDER BY c.change_id LIMIT :step)
+    ORDER BY c.change_id LIMIT :step) RETURNING 1)
+SELECT count(*) FROM gone
 """
 
 # Purged assets with nothing left of them.
 _ASSETS = """
-DELETE FROM asset WHERE asset_id IN (
+WITH gone AS (DELETE FROM asset WHERE asset_id IN (
     SELECT a.asset_id FROM asset a WHERE a.gone_at < clock_timestamp() - :keep
       AND NOT EXISTS (SELECT 1 FROM version v WHERE v.asset_id = a.asset_id)
       AND NOT EXISTS (SELECT 1 FROM change c WHERE c.asset_id = a.asset_id)
-    LIMIT :step)
+    LIMIT :step) RETURNING 1)
+SELECT count(*) FROM gone
 """
 
 
@@ -56,7 +69,7 @@ def prune(engine: Engine, *, keep: timedelta) -> dict[str, int]:
             with engine.begin() as connection:
                 # Nobody publishes meanwhile: an asset that comes back must not lose the row that its version names.
                 connection.execute(text("SELECT 1 FROM workspace ORDER BY workspace_id FOR NO KEY UPDATE"))
-                gone = connection.execute(text(statement), {"keep": keep, "step": _STEP}).rowcount
+                gone = int(connection.execute(text(statement), {"keep": keep, "step": _STEP}).scalar_one())
             dropped[table] += gone
             if gone < _STEP:
                 break

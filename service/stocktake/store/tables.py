@@ -142,6 +142,25 @@ scope = Table(
     postgresql_with={"fillfactor": "50"},  # every pass updates every row: in place, without its index
 )
 
+former_scope = Table(
+    "former_scope",
+    METADATA,
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("partition", Text, nullable=False),  # an experiment that is gone: its scope is never listed again
+    Column("first_observed_at", _TIME, nullable=False),  # since when it had been observed while it was there
+    PrimaryKeyConstraint("workspace_id", "kind", "partition", name="former_scope_pkey"),
+)
+
+horizon = Table(
+    "horizon",
+    METADATA,
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("dropped_before", _TIME, nullable=False),  # retention dropped states that ended before this time
+    PrimaryKeyConstraint("workspace_id", "kind", name="horizon_pkey"),
+)
+
 asset = Table(
     "asset",
     METADATA,

@@ -1,0 +1,183 @@
+"""What can be said about a time: how much of each kind had been completely seen by then, and is still kept.
+
+It answers about the looking, never about assets: "not observed" is not "nothing", and neither is "no longer kept".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from stocktake.core import canonical
+from stocktake.core.assets import PARTITIONED, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """How much of a kind of a workspace, or of one partition of it, had been seen completely at a time."""
+
+    workspace: str
+    kind: str
+    partition: str | None  # the question was about this one alone
+    first_observed: datetime | None  # since when anything of it is; None: not yet
+    dropped_before: datetime | None  # retention dropped states of that time; None where it did not
+    partitions: int  # experiments that were there, or may have been
+    unseen: int  # of these, how many had not been listed completely
+    examples: Sequence[str]  # some of the unseen
+    listed: bool  # the experiments themselves had been listed completely: no further ones are unknown
+    hidden: bool  # nothing can be said about that time
+
+    @property
+    def whole(self) -> bool:
+        """Whether an answer leaves nothing out."""
+        return not self.hidden and not self.unseen and self.listed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """Since when an asset is known, and how far back its states are kept."""
+
+    workspace: str
+    key: str
+    partition: str
+    first_seen: datetime
+    kept_since: datetime | None  # the beginning of its oldest state that is still there
+
+
+# An experiment is in question if it was known at that time, or was found at the baseline later: then it may have been
+# there. One that was seen to be created later was not. Scopes without a known experiment are in question always.
+_OBSERVED = """
+WITH moment AS MATERIALIZED (
+    SELECT least(coalesce(CAST(:at AS timestamptz), 'infinity'), clock_timestamp()) AS at),
+w AS MATERIALIZED (
+    SELECT workspace_id, name FROM workspace WHERE CAST(:workspaces AS text[]) IS NULL OR name = ANY(:workspaces)),
+looks AS MATERIALIZED (
+    SELECT workspace_id, kind, partition, min(since) AS since FROM (
+        SELECT s.workspace_id, s.kind, s.partition, coalesce(s.first_complete_at, s.first_listed_at) AS since
+        FROM scope s JOIN w USING (workspace_id) WHERE s.state <> 'unsupported'
+        UNION ALL
+        SELECT f.workspace_id, f.kind, f.partition, f.first_observed_at
+        FROM former_scope f JOIN w USING (workspace_id)) each
+    GROUP BY workspace_id, kind, partition),
+asked AS (
+    SELECT w.workspace_id, w.name, coalesce(k.kind, :kind) AS kind, k.since
+    FROM w LEFT JOIN (SELECT workspace_id, kind, min(since) AS since FROM looks GROUP BY workspace_id, kind) k
+        ON k.workspace_id = w.workspace_id AND (CAST(:kind AS text) IS NULL OR k.kind = :kind)
+    WHERE NOT EXISTS (SELECT 1 FROM scope u WHERE u.workspace_id = w.workspace_id
+                      AND u.kind = :kind AND u.state = 'unsupported')),
+places AS (
+    SELECT e.workspace_id, e.key AS partition FROM moment, asset e JOIN w USING (workspace_id)
+    WHERE e.kind = 'experiment' AND (CAST(:partition AS text) IS NULL OR e.key = :partition)
+      AND (e.baseline AND e.first_seen > moment.at
+           OR EXISTS (SELECT 1 FROM version v WHERE v.asset_id = e.asset_id AND v.valid_from <= moment.at
+                      AND (v.valid_to IS NULL OR v.valid_to > moment.at)))
+    UNION
+    SELECT l.workspace_id, l.partition FROM looks l
+    WHERE l.partition <> '' AND (CAST(:partition AS text) IS NULL OR l.partition = :partition)
+      AND NOT EXISTS (SELECT 1 FROM asset e WHERE e.workspace_id = l.workspace_id AND e.kind = 'experiment'
+                      AND e.key = l.partition)),
+seen AS (
+    SELECT a.workspace_id, a.kind, p.partition, least(l.since, whole.since) AS since
+    FROM asked a JOIN places p USING (workspace_id)
+    LEFT JOIN looks l ON l.workspace_id = a.workspace_id AND l.kind = a.kind AND l.partition = p.partition
+    LEFT JOIN looks whole ON whole.workspace_id = a.workspace_id AND whole.kind = a.kind AND whole.partition = ''
+    WHERE a.kind = ANY(:partitioned))
+SELECT a.name AS workspace, a.kind, a.since, h.dropped_before, coalesce(s.number, 0) AS partitions,
+    coalesce(s.unseen, 0) AS unseen, s.first, s.examples, coalesce(e.since <= moment.at, false) AS listed,
+    a.since IS NULL OR a.since > moment.at AS before
+FROM moment, asked a
+LEFT JOIN horizon h ON h.workspace_id = a.workspace_id AND h.kind = a.kind
+    AND h.dropped_before > (SELECT at FROM moment)
+LEFT JOIN looks e ON e.workspace_id = a.workspace_id AND e.kind = 'experiment' AND e.partition = ''
+LEFT JOIN (
+    SELECT s.workspace_id, s.kind, count(*) AS number, min(s.since) AS first,
+        count(*) FILTER (WHERE s.since IS NULL OR s.since > moment.at) AS unseen,
+        (array_agg(s.partition ORDER BY s.partition)
+            FILTER (WHERE s.since IS NULL OR s.since > moment.at))[1:3] AS examples
+    FROM moment, seen s GROUP BY s.workspace_id, s.kind
+) s ON s.workspace_id = a.workspace_id AND s.kind = a.kind
+ORDER BY a.name, a.kind
+"""
+
+
+def observed(
+    connection: Connection,
+    kind: Kind | None,
+    *,
+    workspaces: Sequence[str] | None = None,
+    at: datetime | None = None,
+    partition: str | None = None,
+) -> list[Observation]:
+    """Say for each workspace and kind (one row for a workspace that was never scanned) what was seen at a time.
+
+    Without `at` it is now, by the database's clock. A kind that a server does not offer has no row.
+    """
+    partition = partition if kind in PARTITIONED else None
+    rows = connection.execute(
+        text(_OBSERVED),
+        {
+            "at": at,
+            "kind": kind,
+            "workspaces": list(workspaces) if workspaces is not None else None,
+            "partition": canonical.escape(partition) if partition is not None else None,
+            "partitioned": sorted(PARTITIONED),
+        },
+    )
+    found = []
+    for row in rows:
+        split = row.kind in PARTITIONED
+        unseen = row.unseen == row.partitions and (row.partitions > 0 or not row.listed) if split else row.before
+        found.append(
+            Observation(
+                workspace=row.workspace,
+                kind=row.kind or Kind.WORKSPACE,
+                partition=partition,
+                first_observed=row.first if split and row.partitions else row.since,
+                dropped_before=row.dropped_before,
+                partitions=row.partitions if split else 0,
+                unseen=row.unseen if split else 0,
+                examples=[canonical.unescape(one) for one in row.examples or ()] if split else (),
+                listed=row.listed or not split,
+                hidden=unseen or row.dropped_before is not None,
+            )
+        )
+    return found
+
+
+def lives(
+    connection: Connection, kind: Kind, key_or_name: str, *, workspaces: Sequence[str] | None = None
+) -> list[Life]:
+    """Return what is known of the assets with that key, or else of those that ever had that name."""
+    for which in (
+        "a.key = :which",
+        "a.asset_id IN (SELECT asset_id FROM version WHERE kind = :kind AND name = :which)",
+    ):
+        rows = connection.execute(
+            text(
+                "SELECT w.name AS workspace, a.key, a.partition, a.first_seen,"
+                " (SELECT min(v.valid_from) FROM version v WHERE v.asset_id = a.asset_id) AS kept_since"
+                " FROM asset a JOIN workspace w USING (workspace_id)"
+                " WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))"
+                f" AND a.kind = :kind AND {which} ORDER BY w.name, a.key"
+            ),
+            {
+                "workspaces": list(workspaces) if workspaces is not None else None,
+                "kind": kind,
+                "which": canonical.escape(key_or_name),
+            },
+        ).all()
+        if rows:
+            return [
+                Life(
+                    workspace=row.workspace,
+                    key=canonical.unescape(row.key),
+                    partition=canonical.unescape(row.partition),
+                    first_seen=row.first_seen,
+                    kept_since=row.kept_since,
+                )
+                for row in rows
+            ]
+    return []
