@@ -50,6 +50,7 @@ class App:
     telemetry: Telemetry
     environ: Mapping[str, str]
     _running: set[Source] = field(default_factory=set, repr=False)
+    _aborted: threading.Event = field(default_factory=threading.Event, repr=False)
     _slots: dict[str, threading.BoundedSemaphore] = field(default_factory=dict, repr=False)  # by host
 
     def workspace(self, name: str) -> WorkspaceSettings:
@@ -64,7 +65,11 @@ class App:
         return make_source(workspace, self.settings, self.environ, now or (lambda: datetime.now(UTC)), slots)
 
     def abort(self) -> None:
-        """End the requests that running scans are waiting for: their scopes become partial, and the scans end."""
+        """Cut the requests that running scans are waiting for, and those of scans that are just about to begin.
+
+        A scan that was asked to stop as well gives up at once; else its scope becomes partial.
+        """
+        self._aborted.set()
         for source in list(self._running):
             source.close()
 
@@ -84,6 +89,8 @@ class App:
         def watched(now: Callable[[], datetime]) -> Source:
             sources.append(self._watched(name, now))
             self._running.update(sources)
+            if self._aborted.is_set():
+                sources[-1].close()
             return sources[-1]
 
         try:

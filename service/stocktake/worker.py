@@ -7,7 +7,7 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -32,15 +32,17 @@ from stocktake.wiring import App
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 15
-#: After SIGTERM a scan may finish its page; then requests under way are ended; then the process goes.
-_GRACE = 5.0
-_DEADLINE = 20.0
+#: After SIGTERM a scan may end by itself; then requests under way are cut, and the scans give up. A request that is
+#: still connecting gives up at its timeout of 10 seconds; at the deadline the process goes whatever still waits.
+_GRACE = 1.0
+_DEADLINE = 15.0
 
 
-def run_worker(app: App, *, stop: threading.Event) -> None:
+def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object] = lambda _: None) -> None:
     """Watch until `stop` is set, then finish or abandon within a deadline.
 
-    A scan that still waits for its server at the deadline is left: cli.main ends the process without it.
+    `ready` is told the address of the endpoint once it is ours. A scan that cannot be ended before the deadline is
+    left: cli.main ends the process without it, and the next claim marks it abandoned.
     A scan that fails is a row in the ledger and a line in the log; it never stops the worker or another workspace.
     """
     scheduler = BackgroundScheduler(
@@ -56,6 +58,7 @@ def run_worker(app: App, *, stop: threading.Event) -> None:
     with ExitStack() as stack:
         server = stack.enter_context(_endpoint(app, stop))
         log.info("endpoint ready", extra={"action": "endpoint_ready", "url": server.url})
+        ready(server.url)
         now = datetime.now(UTC)
         for workspace in app.settings.workspaces:
             duty.refresh(workspace.name)
@@ -237,6 +240,8 @@ class _Health:
         return self._app.telemetry.heartbeat_age()
 
     def ready(self) -> Sequence[Check]:
+        """Ready is what can serve: answer questions and scan. How much was seen so far is told, and decides nothing:
+        a first scan may take hours, a server may be down for days, and no restart makes either better."""
         try:
             with self._app.engine.connect() as connection:
                 current = migrate.current(connection)
@@ -245,6 +250,8 @@ class _Health:
             return [Check(name="database", ok=False, detail=f"does not answer ({type(exc).__name__}); is it running?")]
         wanted = migrate.newest()
         blind = [w.name for w in workspaces if w.state == "unobservable"]
+        looked = {w.name for w in workspaces if w.state != "never scanned"}
+        new = [one.name for one in self._app.settings.workspaces if one.name not in looked]
         return [
             Check(name="database", ok=True),
             Check(
@@ -257,5 +264,11 @@ class _Health:
                 ok=not blind,
                 required=False,
                 detail=f"unobservable: {', '.join(blind)}; see `stocktake status`" if blind else "",
+            ),
+            Check(
+                name="first scans",
+                ok=not new,
+                required=False,
+                detail=f"none has ended yet of: {', '.join(new)}; see `stocktake status`" if new else "",
             ),
         ]

@@ -107,10 +107,12 @@ def first_page_again(tokens: Callable[[], str], empty: bool = False) -> Action:
     return act
 
 
-def hang(released: threading.Event, longest: float = 30.0) -> Action:
-    """Say nothing until the test sets the event."""
+def hang(released: threading.Event, longest: float = 30.0, *, asked: threading.Event | None = None) -> Action:
+    """Say nothing until the test sets the event. `asked` is set once somebody waits for the answer."""
 
     def act(seen: Seen, ask: Callable[[], Reply]) -> Reply:
+        if asked is not None:
+            asked.set()
         released.wait(longest)
         return ask()
 

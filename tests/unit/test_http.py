@@ -152,6 +152,47 @@ def test_a_server_that_says_nothing_runs_into_the_timeout(server: RecordingProxy
     assert len(server.seen) == 2
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("reused", [False, True], ids=["first request", "later request"])
+def test_closing_cuts_a_request_that_another_thread_waits_for(
+    tmp_path: Path, clock: Clock, secure: bool, reused: bool
+) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    asked, released, caught = threading.Event(), threading.Event(), list[SourceError]()
+    with recording_proxy("http://127.0.0.1:1", tls=context if secure else None) as proxy:
+        proxy.fault("/before", status(200, JSON, b"{}"))
+        proxy.fault("/x", hang(released, asked=asked))
+        one = opened(HttpConfig(base_url=proxy.uri, ca_file=str(tmp_path / "ca.pem") if secure else None), clock)
+        if reused:
+            one.get("/before")
+
+        def ask() -> None:
+            with pytest.raises(SourceError) as error:
+                one.get("/x")
+            caught.append(error.value)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        assert asked.wait(10)
+        one.close()
+        thread.join(5)  # the server would say nothing for half a minute, the timeout is a minute
+        still_waiting = thread.is_alive()
+        released.set()
+    assert not still_waiting
+    assert "was cut off: stocktake is stopping" in caught[0].what
+    assert len(proxy.asked("/x")) == 1
+
+
+def test_a_closed_client_asks_nothing_more(server: RecordingProxy, clock: Clock) -> None:
+    one = client(server, clock)
+    one.close()
+    with pytest.raises(SourceError, match="stocktake is stopping"):
+        one.get("/x")
+    assert server.seen == []
+
+
 def test_nobody_listening_is_unreachable(clock: Clock) -> None:
     one = opened(HttpConfig(base_url="http://127.0.0.1:1", retries=0), clock)
     with pytest.raises(SourceError, match="could not be connected to") as caught:

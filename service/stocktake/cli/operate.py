@@ -8,7 +8,7 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +24,7 @@ from stocktake.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from stocktake.settings import Settings
+    from stocktake.wiring import App
 
 
 def up(
@@ -48,7 +49,11 @@ def up(
         say("No workspace is configured. To watch yours: --config FILE, or MLFLOW_TRACKING_URI.")
     show = Show(tell=_tell, table=write_table, changes=show_changes)
     with until_signalled() as stop:
-        done = run_demo(settings, show=show, watch=lambda app: run_worker(app, stop=stop), stop=stop.is_set)
+
+        def watch(app: App, ready: Callable[[str], object]) -> None:
+            run_worker(app, stop=stop, ready=ready)
+
+        done = run_demo(settings, show=show, watch=watch, stop=stop.is_set)
     return ExitCode.COMPLETE if done or stop.is_set() else ExitCode.ERROR
 
 
@@ -75,23 +80,18 @@ def _watch(current: Session, settings: Settings) -> int:
     from stocktake.worker import run_worker
 
     current.logging(settings, level=settings.log.level)
-    with until_signalled() as stop, open_app(settings) as app:
-        names = ", ".join(one.name for one in settings.workspaces)
+    names = ", ".join(one.name for one in settings.workspaces)
+
+    def ready(url: str) -> None:  # the port is ours by now: no address is told that another program answers at
         current.tell(
-            f"Watching {clean(names)}. Ctrl-C stops it.\n{_where(settings)}"
+            f"Watching {clean(names)}. Ctrl-C stops it.\n"
+            f"  health   {url}/healthz and /readyz\n  metrics  {url}/metrics\n"
             "  in another terminal: stocktake status, stocktake changes, stocktake list run"
         )
-        run_worker(app, stop=stop)
+
+    with until_signalled() as stop, open_app(settings) as app:
+        run_worker(app, stop=stop, ready=ready)
     return ExitCode.COMPLETE
-
-
-def _where(settings: Settings) -> str:
-    """Say where health and metrics are; a port that is chosen freely is told by the log."""
-    web = settings.web
-    if web.port == 0:
-        return "  health and metrics: the log tells the port (endpoint ready)\n"
-    host = f"[{web.host}]" if ":" in web.host else web.host
-    return f"  health   http://{host}:{web.port}/healthz and /readyz\n  metrics  http://{host}:{web.port}/metrics\n"
 
 
 @contextmanager

@@ -44,13 +44,9 @@ def scan(
     context: typer.Context,
     workspace: WorkspacesArgument = None,
     hot: Annotated[
-        bool,
-        typer.Option(
-            "--hot/--sweep",
-            help="Small kinds completely and runs that are new or moving, or everything. [default: sweep]",
-            show_default=False,
-        ),
+        bool, typer.Option("--hot", help="Look at small kinds completely, and at runs that are new or moving.")
     ] = False,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Look at everything; so does a scan without a mode.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> int:
     """Take stock once, now. Reads only: nothing in a watched server is ever changed.
@@ -59,6 +55,8 @@ def scan(
     """
     from stocktake.wiring import open_app
 
+    if hot and sweep:
+        raise Stop(ExitCode.USAGE, "--hot and --sweep exclude each other: a sweep looks at what a hot pass does, too.")
     current = session(context)
     settings = current.settings()
     names = known(workspace, [one.name for one in settings.workspaces]) or [one.name for one in settings.workspaces]

@@ -48,5 +48,12 @@ class ConfigError(Exception):
     """The configuration, a flag or the installation is wrong; the message says what, where and what to do next."""
 
 
+class Stopped(Exception):
+    """The scan was asked to stop; what was published stands."""
+
+    def __init__(self) -> None:
+        super().__init__("it was asked to stop before it was done")
+
+
 class Fenced(Exception):
     """Another worker took this scan over; nothing more may be published under its token."""

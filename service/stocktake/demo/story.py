@@ -72,9 +72,15 @@ def demo_settings(settings: Settings, uri: str) -> Settings:
 
 
 def run_demo(
-    settings: Settings, *, show: Show, watch: Callable[[App], None], stop: Callable[[], bool] = lambda: False
+    settings: Settings,
+    *,
+    show: Show,
+    watch: Callable[[App, Callable[[str], object]], None],
+    stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Tell the story, then `watch` until it returns. False when it was stopped before its end.
+
+    What to type next is told once `watch` says at which address health and metrics are.
 
     Raises ConfigError when the extra is missing, another demonstration runs, or its server does not come up.
     """
@@ -95,9 +101,12 @@ def run_demo(
                 _write_configuration(folder / CONFIG, app.settings, world.uri)
                 show.tell("")
                 show.tell(f"All of this took {time.monotonic() - began:.0f} seconds. Now ask it yourself:")
-                for line in _next(world.uri, folder, app.settings):
-                    show.tell(line)
-                watch(app)
+
+                def ready(url: str) -> None:
+                    for line in _next(world.uri, folder, url):
+                        show.tell(line)
+
+                watch(app, ready)
         except (Interrupted, Stopped):
             return False
         except ConfigError:
@@ -165,7 +174,7 @@ def _word(row: history.AssetRow) -> str:
     return "" if row.state in (None, "", "None") else str(row.state).lower()
 
 
-def _next(uri: str, folder: Path, settings: Settings) -> list[str]:
+def _next(uri: str, folder: Path, endpoint: str) -> list[str]:
     call = _command()
     return [
         "",
@@ -180,7 +189,7 @@ def _next(uri: str, folder: Path, settings: Settings) -> list[str]:
         f"  {call} show run elastic-net",
         "",
         f"Change something in MLflow's own pages, {uri}: within a minute `{call} changes` tells.",
-        f"Health and metrics of stocktake: http://{settings.web.host}:{settings.web.port}/readyz and /metrics.",
+        f"Health and metrics of stocktake: {endpoint}/readyz and /metrics.",
         f"To watch a server of yours: set MLFLOW_TRACKING_URI to its address, then `{call} up`.",
         "",
         f"Watching on: what moves every {HOT}, everything every {SWEEP}. Ctrl-C ends it, and the server with it.",

@@ -1,7 +1,8 @@
 """One scan, from claim to ledger. Start reading at `story.py`; `intake.py` makes a raw item ready, `absence.py` judges
 what a complete listing did not show, `report.py` says how it went."""
 
-from stocktake.pipeline.report import Progress, ScanReport, ScopeLine, Stopped
+from stocktake.core.errors import Stopped
+from stocktake.pipeline.report import Progress, ScanReport, ScopeLine
 from stocktake.pipeline.story import scan
 
 __all__ = ["Progress", "ScanReport", "ScopeLine", "Stopped", "scan"]

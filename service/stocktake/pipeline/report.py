@@ -58,10 +58,6 @@ class Progress:
     expected: int | None  # assets known of before this scan; None at first sight
 
 
-class Stopped(Exception):
-    """The scan was asked to stop; what was published stands."""
-
-
 def outcome(
     results: Sequence[ScopeResult],
     failure: SourceError | None,

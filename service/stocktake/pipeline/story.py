@@ -14,12 +14,12 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from stocktake.core.assets import Kind, Mode, ScopeState
-from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
+from stocktake.core.errors import UNOBSERVABLE, SourceError, Stopped, Trouble
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.pipeline.absence import Ended, Judge, Question
 from stocktake.pipeline.intake import Intake, epoch
-from stocktake.pipeline.report import Progress, ScanReport, Stopped, outcome, report
+from stocktake.pipeline.report import Progress, ScanReport, outcome, report
 from stocktake.sources.protocol import Identity, Item, Listing, Page, Source
 from stocktake.store import claims, heads, ledger, publish, statistics
 from stocktake.store.engine import DatabaseClock
@@ -125,6 +125,8 @@ class _Pass:
                     break
         except SourceError as exc:
             failure = exc
+        if failure is not None and self.stop():
+            raise Stopped  # it was us who cut the request off: that says nothing about the server
         self.flush()
         return self._finish(failure)
 
@@ -144,6 +146,8 @@ class _Pass:
                 self._spill()
         except SourceError as exc:
             failure = exc
+        if (failure is not None or problems) and self.stop():
+            raise Stopped
         state, reason = listing.promise, None
         if failure is not None:
             state = ScopeState.UNOBSERVABLE if failure.trouble in UNOBSERVABLE else ScopeState.PARTIAL

@@ -7,13 +7,16 @@ host (a token would leave the host), and never put a payload, a query or a crede
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import random
 import re
+import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -117,7 +120,7 @@ class Answer:
 
 
 class HttpClient:
-    """Sends one request at a time to one server. `close` also ends a wait that is under way in another thread."""
+    """Sends one request at a time to one server. `close` cuts what another thread is waiting for."""
 
     def __init__(
         self,
@@ -137,6 +140,7 @@ class HttpClient:
         self._jitter = jitter
         self._closed = threading.Event()
         self._lock = threading.Lock()  # traffic is counted from the prefetching thread too
+        self._sockets = weakref.WeakSet[socket.socket]()  # those of open connections
         self._sleep = sleep or self._closed.wait
         try:
             self._base = httpx.URL(config.base_url.rstrip("/"))
@@ -156,9 +160,27 @@ class HttpClient:
         )
 
     def close(self) -> None:
-        """Release connections; a request under way fails soon."""
+        """Release connections. A request under way fails at once; one that is still connecting, at its timeout.
+
+        To close a socket does not wake the thread that reads from it: it must be shut down.
+        """
         self._closed.set()
+        with self._lock:
+            sockets = list(self._sockets)
+        for one in sockets:
+            with contextlib.suppress(OSError):  # the other side was faster
+                one.shutdown(socket.SHUT_RDWR)
         self._client.close()
+
+    def _connected(self, event: str, info: Mapping[str, Any]) -> None:
+        """Remember the socket of a new connection: the HTTP library tells what it does, but cannot be interrupted."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            one = info["return_value"].get_extra_info("socket")
+            with self._lock:
+                self._sockets.add(one)
+            if self._closed.is_set():
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
 
     def get(
         self,
@@ -204,16 +226,26 @@ class HttpClient:
         content = json.dumps(body).encode() if body is not None else None
         for attempt in range(config.retries + 1):
             last = attempt == config.retries
+            if self._closed.is_set():
+                raise self._cut(what)
             try:
                 answer, wait = self._once(
                     method, url, content, what, limit or config.page_bytes, deadline, retry=attempt > 0
                 )
             except (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL) as exc:
+                if self._closed.is_set():
+                    raise self._cut(what) from exc
                 error = self._transport_error(exc, what)
-                if last or error.trouble in (Trouble.TLS, Trouble.CONFIG) or self._closed.is_set():
+                if last or error.trouble in (Trouble.TLS, Trouble.CONFIG):
                     raise error from exc
                 wait, reason = self._backoff(attempt), type(exc).__name__
+            except RuntimeError as exc:  # httpx has no type of its own for "the client was closed meanwhile"
+                if not self._closed.is_set() or isinstance(exc, ForbiddenRequest):
+                    raise
+                raise self._cut(what) from exc
             else:
+                if self._closed.is_set():  # an answer without a length ends where it is cut
+                    raise self._cut(what)
                 if answer.status < 300 or answer.status in accept:
                     return answer
                 if answer.status not in RETRIED or last:
@@ -246,7 +278,9 @@ class HttpClient:
                     headers["content-type"] = "application/json"
                 with (
                     self._config.slots,
-                    self._client.stream(method, url, content=content, headers=headers) as response,
+                    self._client.stream(
+                        method, url, content=content, headers=headers, extensions={"trace": self._connected}
+                    ) as response,
                 ):
                     status = response.status_code
                     if not response.has_redirect_location:
@@ -322,6 +356,11 @@ class HttpClient:
                 status=status,
             )
         return target, method, content
+
+    def _cut(self, what: str) -> SourceError:
+        return SourceError(
+            Trouble.UNREACHABLE, f"{what} was cut off: stocktake is stopping", next_step="The next scan asks again."
+        )
 
     def _transport_error(self, exc: Exception, what: str) -> SourceError:
         host = self._base.host if self._base.port is None else f"{self._base.host}:{self._base.port}"

@@ -14,10 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stocktake.core import canonical
 from stocktake.core.assets import Mode, ScanState
-from stocktake.core.errors import ConfigError, Fenced
+from stocktake.core.errors import ConfigError, Fenced, Stopped
 
 #: First half of the two-part advisory lock keys of claims; the second is workspace and mode.
 LOCK = 0x73746B02
+_GOES_ON = "Nothing: what was published stands, and the next scan goes on from there."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +105,10 @@ def _open(connection: Connection, wid: int, name: str, source: str, mode: Mode, 
     connection.execute(
         text(
             "UPDATE scan SET state = :abandoned, finished_at = clock_timestamp(), error = coalesce(error,"
-            " 'the worker went away before the scan was done'), next_step = 'Nothing: what was published stands,"
-            " and the next scan goes on from there.'"
+            " 'the worker went away before the scan was done'), next_step = :next_step"
             " WHERE workspace_id = :wid AND mode = :mode AND state = 'running'"
         ),
-        {"abandoned": ScanState.ABANDONED, "wid": wid, "mode": mode},
+        {"abandoned": ScanState.ABANDONED, "wid": wid, "mode": mode, "next_step": _GOES_ON},
     )
     token = uuid.uuid4()
     scan_id, began_at = connection.execute(
@@ -134,16 +134,22 @@ def _open(connection: Connection, wid: int, name: str, source: str, mode: Mode, 
 
 def _give_up(engine: Engine, claim: Claim, why: Exception) -> None:
     """Say in the ledger why a scan was left, if the database still answers and nobody took the scan over."""
-    reason = (
-        canonical.escape(str(why) or type(why).__name__)[:2000] if isinstance(why, ConfigError) else type(why).__name__
-    )
+    ours = isinstance(why, (ConfigError, Stopped))  # the words of others may hold anything
+    reason = canonical.escape(str(why))[:2000] if ours and str(why) else type(why).__name__
     with contextlib.suppress(SQLAlchemyError), engine.begin() as connection:
         connection.execute(
             text(
-                "UPDATE scan SET state = :state, finished_at = clock_timestamp(), error = :error WHERE scan_id = :scan"
-                " AND state = 'running' AND EXISTS (SELECT 1 FROM claim WHERE token = :token)"
+                "UPDATE scan SET state = :state, finished_at = clock_timestamp(), error = :error,"
+                " next_step = :next_step WHERE scan_id = :scan AND state = 'running'"
+                " AND EXISTS (SELECT 1 FROM claim WHERE token = :token)"
             ),
-            {"state": ScanState.ABANDONED, "error": reason, "scan": claim.scan_id, "token": claim.token},
+            {
+                "state": ScanState.ABANDONED,
+                "error": reason,
+                "next_step": _GOES_ON if isinstance(why, Stopped) else None,
+                "scan": claim.scan_id,
+                "token": claim.token,
+            },
         )
 
 

@@ -56,7 +56,7 @@ class HealthView(Protocol):
         """Seconds since the worker's loop last turned; None while it never did. Reads memory only."""
 
     def ready(self) -> Sequence[Check]:
-        """Database reachable, migrated, first scan begun, ... May ask the database; is called by one thread at most."""
+        """Database reachable, migrated, ... May ask the database; is called by one thread at most."""
 
 
 class Readiness:
@@ -182,7 +182,7 @@ def _figures(metrics: Callable[[], bytes]) -> Callable[..., Response]:
 
 _LOOK_AT = {
     "/healthz": "200 while the process lives and the worker's loop turns",
-    "/readyz": "200 once the database answers and is migrated",
+    "/readyz": "200 while the database answers and is migrated; it tells what is not seen, but does not wait for it",
     "/metrics": "figures as Prometheus text",
 }
 
