@@ -130,7 +130,8 @@ class RetentionSettings(Model):
     history: Retention = Field(
         timedelta(days=400),
         description="How long past states and changes of runs and traces are kept, or `forever`. Registered models,"
-        " their versions and aliases, and the runs behind them are kept whatever this says.",
+        " their versions and aliases, and the runs behind them are kept whatever this says. A question about a time"
+        " whose states were dropped says so instead of answering with what is left.",
     )
 
 

@@ -48,11 +48,11 @@ WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))
   AND (CAST(:kind AS text) IS NULL OR a.kind = :kind)
 """
 _ORDER = " ORDER BY w.name, a.kind, a.key"
+# Only what may be a part of the stories at hand. Postgres looks such a list up in a hash; joined with it, the two were
+# multiplied.
 _SAME_ACT = """
-  AND EXISTS (SELECT 1 FROM unnest(CAST(:in AS text[]), CAST(:tellers AS text[]), CAST(:keys AS text[]))
-              AS told (workspace, kind, key)
-              WHERE told.workspace = w.name AND a.kind <> told.kind AND told.key = CASE told.kind
-                  WHEN 'experiment' THEN coalesce(n.partition, o.partition) ELSE coalesce(n.parent, o.parent) END)
+  AND CASE a.kind WHEN 'model_version' THEN coalesce(n.parent, o.parent) = ANY(:registered_model)
+      ELSE coalesce(n.partition, o.partition, a.partition) = ANY(:experiment) END
 """
 
 _Teller = tuple[str, str, str, str]  # workspace, kind, key and type of the difference that tells a story
@@ -98,9 +98,8 @@ def _stories(compared: _Compare, given: Mapping[str, Any]) -> dict[_Teller, Coun
                 if row.type in types:
                     found[row.workspace, row.kind, row.key, row.type] = Counter()
     if found:
-        names = ("in", "tellers", "keys")
-        tellers = {name: [canonical.escape(one[index]) for one in found] for index, name in enumerate(names)}
-        for row, told in compared(_PAIRS + _SAME_ACT, dict(given) | tellers | {"kind": None}):
+        keys = {str(teller): [canonical.escape(one[2]) for one in found if one[1] == teller] for teller in _TELLERS}
+        for row, told in compared(_PAIRS + _SAME_ACT, dict(given) | keys | {"kind": None}):
             if told is not None and told in found:
                 found[told][row.kind] += 1
     return found

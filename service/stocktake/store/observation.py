@@ -79,12 +79,19 @@ places AS (
     WHERE l.partition <> '' AND (CAST(:partition AS text) IS NULL OR l.partition = :partition)
       AND NOT EXISTS (SELECT 1 FROM asset e WHERE e.workspace_id = l.workspace_id AND e.kind = 'experiment'
                       AND e.key = l.partition)),
+whole AS MATERIALIZED (SELECT workspace_id, kind, since FROM looks WHERE partition = ''),
+-- Put together by grouping, not by joining: nobody knows how large these lists are, and a nested loop over two of them
+-- takes minutes where this takes a fraction of a second.
 seen AS (
-    SELECT a.workspace_id, a.kind, p.partition, least(l.since, whole.since) AS since
-    FROM asked a JOIN places p USING (workspace_id)
-    LEFT JOIN looks l ON l.workspace_id = a.workspace_id AND l.kind = a.kind AND l.partition = p.partition
-    LEFT JOIN looks whole ON whole.workspace_id = a.workspace_id AND whole.kind = a.kind AND whole.partition = ''
-    WHERE a.kind = ANY(:partitioned))
+    SELECT each.workspace_id, each.kind, each.partition, least(min(each.since), min(whole.since)) AS since
+    FROM (
+        SELECT a.workspace_id, a.kind, p.partition, true AS there, CAST(NULL AS timestamptz) AS since
+        FROM asked a JOIN places p USING (workspace_id) WHERE a.kind = ANY(:partitioned)
+        UNION ALL
+        SELECT l.workspace_id, l.kind, l.partition, false, l.since FROM looks l
+        WHERE l.kind = ANY(:partitioned) AND (CAST(:kind AS text) IS NULL OR l.kind = :kind)
+    ) each LEFT JOIN whole USING (workspace_id, kind)
+    GROUP BY each.workspace_id, each.kind, each.partition HAVING bool_or(each.there))
 SELECT a.name AS workspace, a.kind, a.since, h.dropped_before, coalesce(s.number, 0) AS partitions,
     coalesce(s.unseen, 0) AS unseen, s.first, s.examples, coalesce(e.since <= moment.at, false) AS listed,
     a.since IS NULL OR a.since > moment.at AS before
