@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from stocktake import __version__
+from stocktake.cli import run
 from stocktake.settings import load_settings
 
 REPO = Path(__file__).resolve().parents[2]
@@ -110,6 +111,15 @@ def test_a_pod_may_do_as_little_as_possible() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert container["image"] == f"stocktake:{__version__}"
+
+
+def test_the_command_line_takes_what_the_pod_and_the_container_start_it_with() -> None:
+    pod = render({})["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    commands = [line for line in (REPO / "Dockerfile").read_text("utf-8").splitlines() if line.startswith("CMD ")]
+    container = json.loads(commands[-1].removeprefix("CMD "))
+    for arguments in (pod, container):
+        assert "worker" in arguments
+        assert run([*arguments, "--help"]) == 0, arguments
 
 
 def test_no_volume_is_claimed_when_the_database_and_the_key_are_elsewhere() -> None:
