@@ -252,7 +252,7 @@ def test_what_was_dropped_or_forgotten_before_horizons_were_kept_is_reckoned_whe
     with engine.begin() as connection:
         config = migrate._config()
         config.attributes["connection"] = connection
-        command.downgrade(config, "0002")
+        command.downgrade(config, "0003")
         left = connection.execute(text("SELECT count(*) FROM inventory.run_at(:at)"), {"at": pruned}).scalar_one()
         assert left == 15
     migrate.upgrade(engine)
