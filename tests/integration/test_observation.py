@@ -152,9 +152,12 @@ def test_a_time_before_the_list_of_experiments_was_complete_is_known_in_part(eng
 
 
 def test_a_server_without_experiments_has_no_runs_and_says_so(engine: Engine, cli: Cli) -> None:
+    before = now(engine)
     scan(engine, World())
     answer = cli("--quiet", "list", "run", "-o", "json")
     assert (answer.code, answer.json(), answer.err) == (0, [], "")
+    (told,) = refused(cli("list", "run", "--at", before, "-o", "json"))
+    assert told["first_observed"] is not None
 
 
 def test_changes_since_a_time_before_the_first_look_are_a_part_of_the_answer(

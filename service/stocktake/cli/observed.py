@@ -111,7 +111,7 @@ def note(seen: View) -> ExitCode:
     """Say on stderr what an answer leaves out and since when there is one; the exit code tells programs."""
     if not seen.missing:
         return ExitCode.COMPLETE
-    say(f"This answers a part of the question. At {exact(seen.at)}:")
+    say(f"Answered in part. Missing at {exact(seen.at)}:")
     _tell(seen)
     return ExitCode.PARTIAL
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stocktake.cli import rows, words
-from stocktake.cli.exits import ExitCode, Stop
+from stocktake.cli.exits import ExitCode
 from stocktake.cli.observed import note, refuse, view, view_of
 from stocktake.cli.render import Output, clean, console, dumps, say, write_json, write_table, write_tsv
 from stocktake.cli.session import (
@@ -423,8 +423,9 @@ def _none(
     )
     if seen.blind:
         return refuse(seen, output)
+    say(_nobody(which, key, at))
     note(seen)
-    raise Stop(ExitCode.NOT_FOUND, _nobody(which, key, at))
+    return ExitCode.NOT_FOUND
 
 
 def _nobody(which: Kind, key: str, when: datetime | None) -> str:

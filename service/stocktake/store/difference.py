@@ -26,7 +26,8 @@ _TELLERS = {
 # completely by then, or its experiment was itself seen to begin later.
 _PAIRS = """
 SELECT w.name AS workspace, a.kind, a.key, coalesce(n.name, o.name) AS name, o.document AS before,
-    n.document AS after, o.lifecycle AS was, n.lifecycle AS now, t.last_at, t.first_before, t.created, t.restored,
+    n.document AS after, o.lifecycle AS was, n.lifecycle AS now, t.last_at, t.last_after, t.first_before, t.created,
+    t.restored,
     coalesce(n.partition, o.partition, a.partition) AS partition, coalesce(n.parent, o.parent) AS parent,
     CASE WHEN o.asset_id IS NULL AND coalesce(t.first_before < :start, true) THEN NOT (
         EXISTS (SELECT 1 FROM scope s WHERE s.workspace_id = a.workspace_id AND s.kind = a.kind
@@ -36,7 +37,7 @@ SELECT w.name AS workspace, a.kind, a.key, coalesce(n.name, o.name) AS name, o.d
         OR EXISTS (SELECT 1 FROM asset e WHERE e.workspace_id = a.workspace_id AND e.kind = 'experiment'
                    AND e.key = a.partition AND NOT e.baseline AND e.first_seen > :start))
         ELSE false END AS unsure
-FROM (SELECT asset_id, max(at) AS last_at, min(not_before) AS first_before,
+FROM (SELECT asset_id, max(at) AS last_at, max(not_after) AS last_after, min(not_before) AS first_before,
         bool_or(type = 'created') AS created, bool_or(type = 'restored') AS restored FROM change
       WHERE at > :start AND at <= :end GROUP BY asset_id) t
 JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = a.workspace_id
@@ -132,7 +133,7 @@ def _compared(
                 id=None,
                 at=row.last_at,
                 not_before=row.first_before,
-                not_after=row.last_at,
+                not_after=row.last_after,
                 actor="unknown",
                 actor_source=None,
                 workspace=workspace,

@@ -94,7 +94,7 @@ seen AS (
     GROUP BY each.workspace_id, each.kind, each.partition HAVING bool_or(each.there))
 SELECT a.name AS workspace, a.kind, a.since, h.dropped_before, coalesce(s.number, 0) AS partitions,
     coalesce(s.unseen, 0) AS unseen, s.first, s.examples, coalesce(e.since <= moment.at, false) AS listed,
-    a.since IS NULL OR a.since > moment.at AS before
+    a.since IS NULL OR a.since > moment.at AS before, e.since AS listed_since
 FROM moment, asked a
 LEFT JOIN horizon h ON h.workspace_id = a.workspace_id AND h.kind = a.kind
     AND h.dropped_before > (SELECT at FROM moment)
@@ -137,12 +137,15 @@ def observed(
     for row in rows:
         split = row.kind in PARTITIONED
         unseen = row.unseen == row.partitions and (row.partitions > 0 or not row.listed) if split else row.before
+        first = row.first if split and row.partitions else row.since
+        if split and not row.partitions and first is None:
+            first = row.listed_since  # there was no experiment to observe
         found.append(
             Observation(
                 workspace=row.workspace,
                 kind=row.kind or Kind.WORKSPACE,
                 partition=partition,
-                first_observed=row.first if split and row.partitions else row.since,
+                first_observed=first,
                 dropped_before=row.dropped_before,
                 partitions=row.partitions if split else 0,
                 unseen=row.unseen if split else 0,
