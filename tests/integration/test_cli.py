@@ -452,8 +452,10 @@ def test_the_database_commands(tmp_path: Path, empty_database_url: str) -> None:
     assert cli("db", "check").code == 0
     assert cli("db", "current").out == cli("db", "upgrade").out
     assert cli("db", "url").out.startswith("postgresql://")
-    nothing = cli("list", "run")
-    assert (nothing.code, nothing.out) == (0, "")
+    for question in (["list", "run"], ["show", "run", "x"], ["changes"], ["diff", "--from", "yesterday"]):
+        nothing = cli(*question, "-o", "json")
+        assert (nothing.code, nothing.json()) == (5, {"not_observed": []})
+        assert "nothing was scanned yet" in nothing.err
 
 
 def test_a_database_that_is_not_there_is_told_from_a_wrong_configuration(tmp_path: Path) -> None:

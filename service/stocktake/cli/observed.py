@@ -32,11 +32,12 @@ class View:
 
     at: datetime
     observations: Sequence[Observation]
+    empty: bool = False  # nothing was ever scanned
 
     @property
     def blind(self) -> bool:
-        """Whether nothing can be said at all. An inventory without workspaces says so itself: it is empty."""
-        return bool(self.observations) and all(one.hidden for one in self.observations)
+        """Whether nothing can be said at all. Without observations there was nothing to see: no server offers it."""
+        return self.empty or (bool(self.observations) and all(one.hidden for one in self.observations))
 
     @property
     def missing(self) -> list[Observation]:
@@ -62,10 +63,12 @@ def view(
     partition: str | None = None,
 ) -> View:
     """Look up what was seen at a time; without one, now by the database's clock."""
+    from stocktake.store.history import workspace_names
     from stocktake.store.observation import observed
 
     found = observed(connection, kind, workspaces=workspaces, at=at, partition=partition)
-    return View(at=min(at or now(), now()), observations=found)
+    empty = not found and not workspace_names(connection)
+    return View(at=min(at or now(), now()), observations=found, empty=empty)
 
 
 def view_of(connection: Connection, kind: Kind, found: Sequence[Life], at: datetime) -> View:
@@ -99,7 +102,9 @@ def refuse(seen: View, output: Output) -> ExitCode:
             for one in seen.missing
         ]
         sys.stdout.write(dumps({"not_observed": answer}, indent=2) + "\n")
-    if all(one.dropped_before for one in seen.missing):
+    if seen.empty:
+        say("Not observed: nothing was scanned yet. Run `stocktake scan`, or `stocktake up`.")
+    elif all(one.dropped_before for one in seen.missing):
         say(f"Dropped by retention: nothing can be said about {exact(seen.at)} any more.")
     else:
         say(f"Not observed: nothing can be said about {exact(seen.at)}.")
