@@ -17,7 +17,7 @@ from stocktake.store.migrate import NEWEST_SERVER, OLDEST_SERVER
 from tests.needs import need
 
 REPO = Path(__file__).resolve().parents[2]
-TESTS = ("tests/integration/test_store.py", "tests/integration/test_pipeline.py")
+TESTS = tuple(f"tests/integration/test_{name}.py" for name in ("store", "pipeline", "observation"))
 
 
 def _binaries() -> Path | None:
