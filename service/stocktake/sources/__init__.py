@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from stocktake.sources.mlflow_database import MlflowDatabase
 from stocktake.sources.mlflow_rest import MlflowRest
 from stocktake.sources.protocol import Source
 
 #: Each factory takes the source's own configuration and the clock: `SOURCES["mlflow_rest"](config, now)`.
 SOURCES: Mapping[str, Callable[..., Source]] = {
     "mlflow_rest": MlflowRest,
+    "mlflow_database": MlflowDatabase,
 }
 
 __all__ = ["SOURCES"]

@@ -23,6 +23,7 @@ from stocktake.sources.mlflow_values import (
     as_object,
     child,
     decode,
+    digest,
     digest_of_texts,
     duration,
     instant,
@@ -119,7 +120,8 @@ def parse_aliases(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def parse_model_version(version: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:
-    """A model version. Deleting one leaves a tombstone in the database, which REST does not show."""
+    """A model version. Deleting one leaves a tombstone in the database, which REST does not show: source and run of
+    it are words in place of what they were, so they are not lifted."""
     name, number_ = (required_text(version, field, "model_version") for field in ("name", "version"))
     tags = pairs(version.get("tags"), "model_version.tags")
     created = integer(version.get("creation_timestamp"), "model_version.creation_timestamp")
@@ -130,18 +132,19 @@ def parse_model_version(version: Mapping[str, Any], owner_tags: Sequence[str] = 
         raise shape_error("model_version.aliases is not a list")
     document |= {"version": number_, "stage": stage, "tags": tags, "aliases": sorted(map(str, aliases))}
     document |= {"description": text(version.get("description")) or ""}
+    gone = stage == "Deleted_Internal"
     return Asset(
         kind=Kind.MODEL_VERSION,
         key=f"{name}/{number_}",
         document=timed(document, creation_timestamp=created),
         name=f"{name}/{number_}",
         state=stage,
-        lifecycle=Lifecycle.DELETED if stage == "Deleted_Internal" else Lifecycle.ACTIVE,
+        lifecycle=Lifecycle.DELETED if gone else Lifecycle.ACTIVE,
         owner=owner(owner_tags, tags, version.get("user_id")),
         parent=name,
-        run=text(version.get("run_id")) or None,
+        run=None if gone else text(version.get("run_id")) or None,
         created_at=instant(created),
-        artifact_uri=text(version.get("source")) or None,
+        artifact_uri=None if gone else text(version.get("source")) or None,
     )
 
 
@@ -229,6 +232,8 @@ def parse_webhook(webhook: Mapping[str, Any], _owner_tags: Sequence[str] = ()) -
     """A webhook. Its URL is often a secret by itself, so its origin is kept, and a digest that shows a change."""
     key = required_text(webhook, "webhook_id", "webhook")
     document = without(webhook, VOLATILE[Kind.WEBHOOK] | {"webhook_id", "secret", "url"})
+    if isinstance(events := document.get("events"), list):
+        document["events"] = sorted(events, key=digest)  # a set: the order in which they come says nothing
     created = integer(webhook.get("creation_timestamp"), "webhook.creation_timestamp")
     if url := text(webhook.get("url")):
         parts = urlsplit(url)

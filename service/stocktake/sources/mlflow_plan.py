@@ -20,6 +20,15 @@ GROUP_ITEMS = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What shares a request."""
+
+    alone: int = ALONE
+    experiments: int = GROUP_EXPERIMENTS
+    items: int = GROUP_ITEMS
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Experiments that one search covers, with a label for the ledger."""
 
@@ -27,10 +36,10 @@ class Group:
     ids: tuple[str, ...]
 
 
-def groups(listed: Sequence[str], sizes: Mapping[str, int]) -> list[Group]:
+def groups(listed: Sequence[str], sizes: Mapping[str, int], limits: Limits = Limits()) -> list[Group]:
     """Pack listed experiments, then those that only the inventory knows, apart: a server may refuse to name them."""
     unlisted = sorted(sizes.keys() - set(listed) - {""})
-    return [*_pack(listed, sizes), *_pack(unlisted, sizes)]
+    return [*_pack(listed, sizes, limits), *_pack(unlisted, sizes, limits)]
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -38,15 +47,15 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _pack(ids: Sequence[str], sizes: Mapping[str, int]) -> Iterator[Group]:
+def _pack(ids: Sequence[str], sizes: Mapping[str, int], limits: Limits) -> Iterator[Group]:
     pack: list[str] = []
     expected = 0
     for experiment in ids:
         size = sizes.get(experiment, 0)
-        if size > ALONE:
+        if size > limits.alone:
             yield _group([experiment])
             continue
-        if pack and (len(pack) == GROUP_EXPERIMENTS or expected + size > GROUP_ITEMS):
+        if pack and (len(pack) == limits.experiments or expected + size > limits.items):
             yield _group(pack)
             pack, expected = [], 0
         pack.append(experiment)
