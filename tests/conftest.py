@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from stocktake.store import migrate
 from stocktake.store.embedded import embedded_postgres
 from stocktake.store.engine import make_engine
+from tests.servers.shared import Filled, richly_filled_server
 
 # In CI a test that is left out is a failure. Only what reads recorded exchanges, which no clone holds, may be.
 _CI = os.environ.get("CI", "").lower() in ("1", "true")
@@ -142,3 +143,19 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = make_engine(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def mlflow_on_postgres(pg_server: str) -> Iterator[Filled]:
+    """Return an MLflow 3 server whose backend is a database of the test's Postgres. Read it, do not change it."""
+    with clone(pg_server, "template0") as url:
+        yield richly_filled_server(url)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def rich(request: pytest.FixtureRequest) -> Filled:
+    """Return an MLflow 3 server over each kind of backend that is read directly."""
+    if request.param == "sqlite":
+        return richly_filled_server()
+    found: Filled = request.getfixturevalue("mlflow_on_postgres")
+    return found

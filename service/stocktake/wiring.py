@@ -23,6 +23,7 @@ from stocktake.settings import Settings, WorkspaceSettings, installation_key
 from stocktake.settings.timing import period
 from stocktake.sources import SOURCES
 from stocktake.sources.http import HttpConfig
+from stocktake.sources.mlflow_database import MlflowDatabaseConfig
 from stocktake.sources.mlflow_rest import MlflowRestConfig
 from stocktake.sources.protocol import Source
 from stocktake.store import figures, installation, ledger, migrate
@@ -248,12 +249,12 @@ def open_app(
 
 def source_name(workspace: WorkspaceSettings) -> str:
     """Return the name of the source that a workspace's settings ask for."""
-    return "mlflow_database" if workspace.mlflow.database else "mlflow_rest"
+    return next(name for setting, (name, _) in _SOURCE_OF.items() if getattr(workspace.mlflow, setting))
 
 
 def address(workspace: WorkspaceSettings) -> str:
     """Return what is watched, as one string without a secret; an MLflow workspace is part of it."""
-    base = (workspace.mlflow.uri or workspace.mlflow.database or "").rstrip("/")
+    base = next(str(given) for setting in _SOURCE_OF if (given := getattr(workspace.mlflow, setting))).rstrip("/")
     return f"{base}#{workspace.mlflow.workspace}" if workspace.mlflow.workspace else base
 
 
@@ -266,11 +267,16 @@ def make_source(
 ) -> Source:
     """Make the source of a workspace. Raises ConfigError when a secret it names is not in the environment."""
     name = source_name(workspace)
-    if name not in SOURCES:
-        raise ConfigError(
-            f"workspaces[{workspace.name}].mlflow.database: this version of stocktake reads MLflow over HTTP only."
-            " Name the server's address under `uri`."
-        )
+    configure = dict(_SOURCE_OF.values())[name]
+    return SOURCES[name](configure(workspace, settings, environ, slots or nullcontext()), now)
+
+
+def _mlflow_rest(
+    workspace: WorkspaceSettings,
+    settings: Settings,
+    environ: Mapping[str, str],
+    slots: AbstractContextManager[object],
+) -> MlflowRestConfig:
     mlflow = workspace.mlflow
     http = HttpConfig(
         base_url=mlflow.uri or "",
@@ -280,19 +286,42 @@ def make_source(
         ca_file=str(mlflow.ca_file) if mlflow.ca_file else None,
         insecure_tls=mlflow.insecure_tls,
         read_timeout=mlflow.timeout.total_seconds(),
-        slots=slots or nullcontext(),
+        slots=slots,
     )
-    return SOURCES[name](
-        MlflowRestConfig(
-            http=http,
-            workspace=mlflow.workspace,
-            visibility=mlflow.visibility,
-            page_size=mlflow.page_size,
-            run_overlap=mlflow.run_overlap,
-            owner_tags=settings.owner_tags,
-        ),
-        now,
+    return MlflowRestConfig(
+        http=http,
+        workspace=mlflow.workspace,
+        visibility=mlflow.visibility,
+        page_size=mlflow.page_size,
+        run_overlap=mlflow.run_overlap,
+        owner_tags=settings.owner_tags,
     )
+
+
+def _mlflow_database(
+    workspace: WorkspaceSettings,
+    settings: Settings,
+    environ: Mapping[str, str],
+    slots: AbstractContextManager[object],  # noqa: ARG001 - a scan asks one question at a time
+) -> MlflowDatabaseConfig:
+    mlflow = workspace.mlflow
+    return MlflowDatabaseConfig(
+        url=mlflow.database or "",
+        password=_secret(environ, mlflow.password_env, workspace.name),
+        workspace=mlflow.workspace,
+        visibility=mlflow.visibility,
+        timeout=mlflow.timeout.total_seconds(),
+        page_size=mlflow.page_size,
+        run_overlap=mlflow.run_overlap,
+        owner_tags=settings.owner_tags,
+    )
+
+
+#: The setting that names what is watched -> the source that reads it, and what makes its configuration.
+_SOURCE_OF: Mapping[str, tuple[str, Callable[..., object]]] = {
+    "uri": ("mlflow_rest", _mlflow_rest),
+    "database": ("mlflow_database", _mlflow_database),
+}
 
 
 def _secret(environ: Mapping[str, str], name: str | None, workspace: str) -> str | None:

@@ -13,12 +13,13 @@ from stocktake.core.errors import SourceError, Trouble
 from stocktake.sources import SOURCES
 from stocktake.sources.protocol import Source
 from tests.servers.known import PlainKnown
-from tests.servers.reading import mlflow_source, read
+from tests.servers.reading import database_source, mlflow_source, read
 from tests.servers.shared import filled_server
 
 #: How a test makes each source, over the content that tests/servers/content.py describes.
 MAKERS: Mapping[str, Callable[[], Source]] = {
     "mlflow_rest": lambda: mlflow_source(filled_server().server.uri),
+    "mlflow_database": lambda: database_source(filled_server().database),
 }
 
 

@@ -163,3 +163,57 @@ def fill(uri: str, *, users: bool = False, workspace: str | None = None, v3: boo
         return content
     finally:
         writer.close()
+
+
+def fill_more(uri: str, content: Content) -> None:
+    """Add to a filled server of MLflow 3 what only some ways of reading can see, and what is easily read wrongly."""
+    writer = Writer(uri)
+    try:
+        _fill_more(writer, content)
+    finally:
+        writer.close()
+
+
+def _fill_more(writer: Writer, content: Content) -> None:
+    run, experiment = content.run, content.experiment
+    # A model that is only an input; metrics of models on datasets, twice at the same time; a deleted model.
+    eaten = writer.logged_model(experiment, run, "eaten")
+    writer.send(f"{V2}/runs/log-inputs", {"run_id": content.child, "models": [{"model_id": eaten}]})
+    for one, value, step in ((run, 0.25, 1), (run, 0.75, 2), (content.child, "NaN", 2), (run, -1e308, 0)):
+        metric = {"run_id": one, "model_id": eaten, "key": "f1", "value": value, "timestamp": 1_700_000_000_007}
+        metric |= {"step": step, "dataset_name": "iris", "dataset_digest": "abc123"}
+        writer.send(f"{V2}/runs/log-metric", metric)
+    doomed = writer.logged_model(experiment, run, "doomed")
+    writer.send(f"{V2}/logged-models/{doomed}", {}, method="DELETE")
+    # A tombstone, a version with words of its own, a stage, an odd name, a prompt.
+    writer.registered_model("buried", run, versions=2)
+    writer.send(f"{V2}/model-versions/delete", {"name": "buried", "version": "1"}, method="DELETE")
+    writer.registered_model("Ünïcode 100%", run)
+    about = {"name": "plain", "version": "1", "description": "words\n of 'its' own"}
+    writer.send(f"{V2}/model-versions/update", about, method="PATCH")
+    writer.send(f"{V2}/model-versions/set-tag", {"name": "plain", "version": "1", "key": "a b", "value": ""})
+    stage = {"name": "plain", "version": "1", "stage": "Staging", "archive_existing_versions": False}
+    writer.send(f"{V2}/model-versions/transition-stage", stage)
+    prompt = [{"key": "mlflow.prompt.is_prompt", "value": "true"}]
+    text = [*prompt, {"key": "mlflow.prompt.text", "value": "Say {{ word }}"}]
+    writer.send(f"{V2}/registered-models/create", {"name": "greeting", "tags": prompt})
+    writer.send(f"{V2}/model-versions/create", {"name": "greeting", "source": "prompt-template", "tags": text})
+    # A run without anything; datasets shared by runs, one with a long schema; a name that only a tag has.
+    writer.run(experiment, "", metrics={"low": "-Infinity", "tiny": 5e-324, "large": 1.7976931348623157e308})
+    dataset = {"name": "big", "digest": "d1", "source_type": "http", "source": "{}", "schema": "x" * 5000}
+    for one in (run, content.child):
+        writer.send(f"{V2}/runs/log-inputs", {"run_id": one, "datasets": [{"tags": [], "dataset": dataset}]})
+    writer.send(f"{V2}/experiments/set-experiment-tag", {"experiment_id": experiment, "key": "ü/ñ", "value": "🦉"})
+    # A trace with a session, tokens, a cost and texts longer than the API shows, and one that has not ended.
+    location = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
+    metadata = {"mlflow.trace.session": "s-1", "mlflow.trace.cost": '{"input_cost": 0.1, "total_cost": 1e-07}'}
+    metadata |= {"mlflow.trace.tokenUsage": '{"input_tokens": 12, "total_tokens": 12}', "long": "y" * 300}
+    info = {"trace_id": "tr-" + "0" * 31 + "2", "trace_location": location, "request_time": "2026-01-02T03:04:05Z"}
+    info |= {"state": "ERROR", "execution_duration": "61.001s", "client_request_id": "c-1"}
+    info |= {"trace_metadata": metadata, "tags": {"mlflow.traceName": "long", "text": "z" * 5000}}
+    writer.send(f"{V3}/traces", {"trace": {"trace_info": info}})
+    going = {"trace_id": "tr-" + "0" * 31 + "3", "trace_location": location, "request_time": "2026-01-02T03:04:06.5Z"}
+    writer.send(f"{V3}/traces", {"trace": {"trace_info": going | {"state": "IN_PROGRESS"}}})
+    hook = {"name": "both", "url": "https://127.0.0.1:9/x", "description": "words"}
+    events = [{"entity": "MODEL_VERSION", "action": "CREATED"}, {"entity": "REGISTERED_MODEL", "action": "CREATED"}]
+    writer.send(f"{V2}/webhooks", hook | {"events": events})

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import SourceError
 from stocktake.sources.http import HttpConfig
+from stocktake.sources.mlflow_database import MlflowDatabase, MlflowDatabaseConfig
 from stocktake.sources.mlflow_rest import MlflowRest, MlflowRestConfig
 from stocktake.sources.protocol import Source
 from tests.servers.known import PlainKnown
@@ -86,3 +87,10 @@ def mlflow_source(uri: str, clock: Clock | None = None, **options: object) -> Ml
     rest = {name: value for name, value in options.items() if name not in http}
     config = MlflowRestConfig(http=HttpConfig(base_url=uri, **http), **rest)  # type: ignore[arg-type]
     return MlflowRest(config, clock.now, sleep=clock.sleep, monotonic=clock.monotonic)
+
+
+def database_source(url: str, clock: Clock | None = None, **options: object) -> MlflowDatabase:
+    """The source that reads a backend database, with options of MlflowDatabaseConfig by name."""
+    clock = clock or Clock()
+    config = MlflowDatabaseConfig(url=url, **options)  # type: ignore[arg-type]
+    return MlflowDatabase(config, clock.now, monotonic=clock.monotonic)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.servers.content import Content, fill
+from tests.servers.content import Content, fill, fill_more
 from tests.servers.mlflow_server import MlflowServer, mlflow_server
 
 _running = ExitStack()
@@ -22,6 +22,12 @@ class Filled:
 
     server: MlflowServer
     content: Content
+    backend: str = ""  # the address of another backend than the usual file
+
+    @property
+    def database(self) -> str:
+        """The address of its backend database."""
+        return self.backend or f"sqlite:///{self.server.folder / 'mlflow.db'}"
 
 
 @cache
@@ -38,6 +44,15 @@ def server_with_users() -> Filled:
     return Filled(server, fill(server.uri, users=True))
 
 
-def _start(name: str, *, users: bool = False) -> MlflowServer:
+@cache
+def richly_filled_server(backend: str = "") -> Filled:
+    """A server over a backend of its own, with what is easily read wrongly (content.fill_more)."""
+    server = _start("mlflow-rich", backend=backend)
+    content = fill(server.uri)
+    fill_more(server.uri, content)
+    return Filled(server, content, backend)
+
+
+def _start(name: str, *, users: bool = False, backend: str = "") -> MlflowServer:
     folder = Path(_running.enter_context(tempfile.TemporaryDirectory(prefix=f"stocktake-{name}-")))
-    return _running.enter_context(mlflow_server(folder, users=users))
+    return _running.enter_context(mlflow_server(folder, users=users, backend=backend or None))

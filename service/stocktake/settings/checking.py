@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from stocktake.settings.models import MlflowSettings, ScheduleSettings, Settings
 from stocktake.settings.timing import period
@@ -69,9 +70,26 @@ def _mlflow(path: str, mlflow: MlflowSettings, environ: Mapping[str, str]) -> It
         yield _fatal(f"{path}.ca_file", "names a file that is not there", "Check the path; it is the authorities' PEM")
     if mlflow.insecure_tls:
         yield _odd(f"{path}.insecure_tls", "trusts any certificate", "Name the authority under `ca_file` instead")
+    if mlflow.database is not None:
+        yield from _backend(f"{path}.database", mlflow.database, mlflow.password_env, environ)
     uri = mlflow.uri or ""
     if uri.startswith("http://") and mlflow.auth != "none" and urlsplit(uri).hostname not in _LOOPBACK:
         yield _odd(f"{path}.uri", "sends a secret without encryption", "Use https")
+
+
+def _backend(path: str, url: str, password_env: str | None, environ: Mapping[str, str]) -> Iterator[Problem]:
+    if url.startswith("sqlite:"):
+        file = Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
+        if not file.is_file():
+            yield _odd(
+                path, f"names a file that is not on this machine ({file})", "Four slashes begin an absolute path"
+            )
+    elif urlsplit(url).hostname and password_env is None and not environ.get("PGPASSFILE"):
+        yield _odd(
+            path,
+            "names a host, but no `password_env` names the variable that holds the password",
+            "Add it, unless the server lets this host in without a password or a .pgpass file has it",
+        )
 
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -144,7 +144,8 @@ def _from_mlflow(environ: Mapping[str, str]) -> dict[str, Any]:
         )
     scheme = uri.partition(":")[0].lower()
     if re.match(r"(sqlite|postgres(ql)?)\b", scheme):
-        return {"workspaces": [{"name": "mlflow", "mlflow": {"database": uri}}]}
+        inside = {"workspace": environ["MLFLOW_WORKSPACE"]} if environ.get("MLFLOW_WORKSPACE") else {}
+        return {"workspaces": [{"name": "mlflow", "mlflow": {"database": uri} | inside}]}
     if scheme not in ("http", "https"):
         raise ConfigError(
             f"{_MLFLOW} is not the address of a server. Folders and other schemes are not read: give an http or https"

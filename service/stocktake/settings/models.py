@@ -286,7 +286,7 @@ class MlflowSettings(Model):
         if (self.uri is None) == (self.database is None):
             raise ValueError("needs exactly one of `uri` (a tracking server) and `database` (its backend database)")
         if self.database is not None:
-            for name in ("username", "token_env", "ca_file", "workspace"):
+            for name in ("username", "token_env", "ca_file"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"has `{name}`, which belongs to `uri`. Leave it out with `database`")
             if self.auth != "none" or self.insecure_tls:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -66,6 +66,11 @@ def model_versions() -> Search:
     """All model versions. The default order moves with every edit, so another one is asked for."""
     query = {"order_by": ["name ASC", "version_number ASC"]}
     return Search(kind=Kind.MODEL_VERSION, path=f"{V2}/model-versions/search", query=query)
+
+
+def prompts(search: Search) -> Search:
+    """The same question for prompts: registered models with a tag, which are left out unless they are asked for."""
+    return replace(search, query={**search.query, "filter": "tags.`mlflow.prompt.is_prompt` = 'true'"})
 
 
 def webhooks() -> Search:

@@ -168,7 +168,9 @@ class Postgres:
 
     def _error(self, exc: psycopg.Error) -> SourceError:
         reason, state = _reason(exc), exc.sqlstate or ""
-        if self._connection is not None and (self._connection.closed or state[:2] in ("08", "57") and state != "57014"):
+        if self._connection is not None and (
+            self._connection.closed or (state[:2] in ("08", "57") and state != "57014")
+        ):
             self._drop()
             return Gone(self.place, reason)
         if state == "42501":

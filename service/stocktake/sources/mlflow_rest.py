@@ -139,8 +139,8 @@ class MlflowRest:
         promise = ScopeState.FILTERED if identity.filtered else ScopeState.COMPLETE
         yield self._listing(Kind.WORKSPACE, self._workspace_pages(known), ScopeState.COMPLETE)
         yield self._listing(Kind.EXPERIMENT, self._experiment_pages(), promise)
-        yield self._listing(Kind.REGISTERED_MODEL, aliases.models(self._api.pages(api.registered_models())), promise)
-        yield self._listing(Kind.MODEL_VERSION, aliases.versions(self._api.pages(api.model_versions())), promise)
+        yield self._listing(Kind.REGISTERED_MODEL, aliases.models(self._with_prompts(api.registered_models())), promise)
+        yield self._listing(Kind.MODEL_VERSION, aliases.versions(self._with_prompts(api.model_versions())), promise)
         yield self._webhooks(promise, known)
         for kind in (Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE):
             if not self._offered(kind, known):
@@ -251,6 +251,16 @@ class MlflowRest:
             self._experiments = list(seen)
             yield page
         self._whole = whole
+
+    def _with_prompts(self, search: api.Search) -> Iterator[Page]:
+        """What is in the registry, and the prompts, which newer servers leave out of an ordinary search. A server
+        that does not understand the second question knows no prompts."""
+        yield from self._api.pages(search)
+        try:
+            yield from self._api.pages(api.prompts(search))
+        except SourceError as exc:
+            if exc.status != 400:
+                raise
 
     def _unlisted(self, kind: Kind) -> Listing:
         """A scope that fails: what lies in experiments that were not listed was not looked at in this pass, and

@@ -255,10 +255,8 @@ def logged_models(rows: Sequence[Row], tags: Rows, params: Rows, metrics: Rows) 
 def _model_metric(row: Row) -> dict[str, Any]:
     key, name, value, timestamp, step, dataset, digest_, run = row
     shown = {"key": name, "value": _finite(value), "timestamp": timestamp, "step": step, "model_id": key}
-    for word, text in (("dataset_name", dataset), ("dataset_digest", digest_), ("run_id", run)):
-        if text:
-            shown[word] = text
-    return shown
+    about = {"dataset_name": dataset, "dataset_digest": digest_, "run_id": run}
+    return shown | {word: text for word, text in about.items() if text}
 
 
 def webhooks(rows: Sequence[Row], events: Rows) -> Iterator[Item]:

@@ -45,9 +45,7 @@ class Sql:
 
     def counts(self, table: str) -> str:
         """How many items lie in each experiment."""
-        return (
-            f"SELECT experiment_id, count(*) FROM {table} WHERE {self._in_experiments(table)} GROUP BY experiment_id"
-        )
+        return f"SELECT experiment_id, count(*) FROM {table} WHERE {self._in_experiments(table)} GROUP BY experiment_id"
 
     # -- runs
 
