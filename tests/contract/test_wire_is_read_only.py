@@ -1,19 +1,27 @@
-"""Read-only towards what we watch: every request of every source, seen on the wire."""
+"""Read-only towards what we watch: every request of every source, seen on the wire, in the file or by the database."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from stocktake.core.assets import Kind, Mode
+from stocktake.core.errors import SourceError
 from stocktake.sources import SOURCES
+from stocktake.sources.mlflow_backends import open_backend
 from stocktake.sources.protocol import Source
 from tests.servers.known import PlainKnown
-from tests.servers.reading import mlflow_source, read
+from tests.servers.reading import database_source, mlflow_source, read
 from tests.servers.recording_proxy import recording_proxy
-from tests.servers.shared import filled_server
+from tests.servers.shared import Filled, filled_server
 
 #: The searches of MLflow's documentation that are asked by POST.
 SEARCHES = {
@@ -22,23 +30,82 @@ SEARCHES = {
     "/api/3.0/mlflow/traces/search",
 }
 
-MAKERS: Mapping[str, Callable[[str], Source]] = {"mlflow_rest": mlflow_source}
+
+def everything(source: Source) -> None:
+    """All that a source ever does: both modes with something known, and every kind asked for by id."""
+    source.identify()
+    looks = dict.fromkeys(Kind, datetime(2020, 1, 1, tzinfo=UTC))
+    changes = {Kind.EXPERIMENT: frozenset({"1", "2"})}
+    aliases = {"classifier": {"gone": "1"}}
+    for mode in Mode:
+        reading = read(source, mode, PlainKnown(looks=looks, changes=changes, published_aliases=aliases))
+        assert [heard.error for heard in reading.heard] == [None] * len(reading.heard)
+        for kind in source.kinds:
+            source.confirm(kind, [*reading.assets(kind), "no-such-thing"])
+    source.close()
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES))
-def test_nothing_but_get_head_and_searches_goes_over_the_wire(name: str) -> None:
+def over_http() -> None:
     with recording_proxy(filled_server().server.uri) as proxy:
-        source = MAKERS[name](proxy.uri)
-        source.identify()
-        looks = dict.fromkeys(Kind, datetime(2020, 1, 1, tzinfo=UTC))
-        changes = {Kind.EXPERIMENT: frozenset({"1", "2"})}
-        aliases = {"classifier": {"gone": "1"}}
-        for mode in Mode:
-            reading = read(source, mode, PlainKnown(looks=looks, changes=changes, published_aliases=aliases))
-            for kind in source.kinds:
-                source.confirm(kind, [*reading.assets(kind), "no-such-thing"])
-        source.close()
+        everything(mlflow_source(proxy.uri))
         asked = {(seen.method, seen.path if seen.method == "POST" else "") for seen in proxy.seen}
         assert asked <= {("GET", ""), ("HEAD", "")} | {("POST", path) for path in SEARCHES}
         assert {path for method, path in asked if method == "POST"} == SEARCHES
         assert all(seen.headers["user-agent"].startswith("stocktake/") for seen in proxy.seen)
+
+
+def in_a_file() -> None:
+    folder = filled_server().server.folder
+    before = state(folder)
+    everything(database_source(filled_server().database))
+    assert state(folder) == before
+
+
+def state(folder: Path) -> dict[str, tuple[int, str]]:
+    """Of every file of the database: when it was written, and its bytes. A journal would be a new one."""
+    files = sorted(folder.glob("mlflow.db*"))
+    return {file.name: (file.stat().st_mtime_ns, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files}
+
+
+PROOFS: Mapping[str, Callable[[], None]] = {"mlflow_rest": over_http, "mlflow_database": in_a_file}
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_nothing_is_written_whatever_a_source_does(name: str) -> None:
+    PROOFS[name]()
+
+
+#: What it tells an operator to grant is what a role here is given.
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "backend-database.md"
+
+
+@pytest.fixture
+def documented_role(mlflow_on_postgres: Filled) -> Iterator[str]:
+    """Return the name of a role with the rights that the documentation names, and no other."""
+    role = f"stocktake_reader_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(plain(mlflow_on_postgres.database), autocommit=True) as admin:
+        block = PAGE.read_text("utf-8").split("```sql")[1].split("```")[0].replace("stocktake_reader", role)
+        admin.execute(block.replace("DATABASE mlflow", f'DATABASE "{admin.info.dbname}"').encode())
+        yield role
+        admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
+def plain(url: str) -> str:
+    return url.replace("postgresql+psycopg:", "postgresql:")
+
+
+def test_a_role_with_the_rights_that_are_documented_suffices(mlflow_on_postgres: Filled, documented_role: str) -> None:
+    url = make_url(mlflow_on_postgres.database).set(username=documented_role, password=None)
+    source = database_source(url.render_as_string(), password="a-long-password")
+    assert source.identify().name == documented_role
+    everything(source)
+
+
+def test_a_write_is_refused_to_the_owner_of_the_database_itself(rich: Filled) -> None:
+    backend = open_backend(rich.database, password=make_url(rich.database).password, timeout=60)
+    with closing(backend):
+        for statement in ("DELETE FROM params", "CREATE TABLE ours (x int)", "UPDATE runs SET name = 'x'"):
+            backend.begin()
+            with pytest.raises(SourceError, match=r"read-only|readonly"):
+                backend.rows(statement, {})
+            backend.end()
