@@ -164,13 +164,14 @@ def runs(rows: Sequence[Row], of: OfRuns) -> Iterator[Item]:
 
 def _metric(row: Row) -> _Metric:
     _, key, value, timestamp, step, is_nan = row
-    return _Metric(key, "NaN" if is_nan else _finite(value), timestamp or 0, step or 0)
+    return _Metric(key, value if not is_nan and _isfinite(value) else _word(value, is_nan), timestamp or 0, step or 0)
 
 
-def _finite(value: Any) -> float | str:
-    if value is None or math.isnan(value):
-        return "NaN"
-    return float(value) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
+_isfinite = math.isfinite
+
+
+def _word(value: float, is_nan: bool) -> str:
+    return "NaN" if is_nan or math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _dataset_input(row: Row, of: OfRuns) -> dict[str, Any]:
@@ -254,7 +255,14 @@ def logged_models(rows: Sequence[Row], tags: Rows, params: Rows, metrics: Rows) 
 
 def _model_metric(row: Row) -> dict[str, Any]:
     key, name, value, timestamp, step, dataset, digest_, run = row
-    shown = {"key": name, "value": _finite(value), "timestamp": timestamp, "step": step, "model_id": key}
+    finite = value is not None and _isfinite(value)
+    shown = {
+        "key": name,
+        "value": value if finite else _word(value, value is None),
+        "timestamp": timestamp,
+        "step": step,
+        "model_id": key,
+    }
     about = {"dataset_name": dataset, "dataset_digest": digest_, "run_id": run}
     return shown | {word: text for word, text in about.items() if text}
 
