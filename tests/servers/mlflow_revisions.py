@@ -109,7 +109,7 @@ def main(folder: Path, revisions: Sequence[str]) -> None:
     growing = folder / "growing.db"
     engine = create_engine(f"sqlite:///{growing}")
     Base.metadata.create_all(engine)
-    config = _get_alembic_config(f"sqlite:///{growing}")
+    config = _get_alembic_config(f"sqlite:///{growing}")  # type: ignore[no-untyped-call]
     for revision in revisions:
         with engine.begin() as connection:
             config.attributes["connection"] = connection

@@ -20,7 +20,7 @@ from stocktake.core.errors import ConfigError, SourceError
 from stocktake.doctor.checks import Check, apart, fail, ok, warn
 from stocktake.settings import Settings, WorkspaceSettings
 from stocktake.sources.protocol import Source
-from stocktake.wiring import make_source
+from stocktake.wiring import address, make_source
 
 _CLOCK = 60.0  # seconds that our clock and a watched server's may differ without a word
 _CLIENT_SECONDS = 90.0  # MLflow's client alone takes seconds to import
@@ -45,6 +45,7 @@ def workspace(settings: Settings, one: WorkspaceSettings, environ: Mapping[str, 
             yield fail("reach", f"{exc.what} ({exc.trouble})", exc.next_step, one.name)
             return
     version = f", MLflow {facts['version']}" if facts.get("version") else ""
+    version = f", schema revision {facts['schema_revision']}" if facts.get("schema_revision") else version
     yield ok("reach", f"answers{version}; the first look took {time.monotonic() - began:.1f} s", one.name)
     who = f"{identity.name}; {identity.note}" if identity.note else identity.name
     if identity.filtered:
@@ -55,10 +56,9 @@ def workspace(settings: Settings, one: WorkspaceSettings, environ: Mapping[str, 
     if one.mlflow.insecure_tls:
         step = "Name the authority's certificate in `ca_file` instead: anybody in between can read what we send."
         yield warn("tls", "certificates are not checked (insecure_tls)", step, one.name)
-    if one.mlflow.uri is None:
-        return
-    yield from _clock(one, one.mlflow.uri)
-    yield from _client(one, one.mlflow.uri, environ, experiments)
+    if one.mlflow.uri is not None:
+        yield from _clock(one, one.mlflow.uri)
+        yield from _client(one, one.mlflow.uri, environ, experiments)
     yield from _unwatched(settings, one, facts)
 
 
@@ -188,10 +188,15 @@ def _unwatched(settings: Settings, one: WorkspaceSettings, facts: Mapping[str, A
     there = set(facts.get("workspaces") or ())
     if not there:
         return
-    watched = {each.mlflow.workspace or "default" for each in settings.workspaces if each.mlflow.uri == one.mlflow.uri}
+    place = _place(one)
+    watched = {each.mlflow.workspace or "default" for each in settings.workspaces if _place(each) == place}
     if rest := sorted(there - watched):
         message = f"the server has {len(there)} MLflow workspaces; nobody watches {', '.join(rest[:20])}"
         step = "Add one entry under `workspaces` for each, with mlflow.workspace set to its name."
         yield warn("MLflow workspaces", message, step, one.name)
     else:
         yield ok("MLflow workspaces", f"all {len(there)} are watched", one.name)
+
+
+def _place(one: WorkspaceSettings) -> str:
+    return address(one).partition("#")[0]

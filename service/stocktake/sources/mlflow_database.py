@@ -34,7 +34,7 @@ from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing
 log = logging.getLogger(__name__)
 
 #: A group is one walk along the key of a table, so it may be large; and one scope, whose heads are held in memory.
-_LIMITS = Limits(alone=20_000, experiments=5_000, items=50_000)
+LIMITS = Limits(alone=20_000, experiments=5_000, items=50_000)
 _PAGE_BYTES = 16 * 2**20
 _CONFIRM_CHUNK = 500
 
@@ -261,7 +261,7 @@ class MlflowDatabase:
 
     def _complete(self, kind: Kind, known: Known, promise: ScopeState) -> Iterator[Listing]:
         """Every experiment that is listed or known: the runs of one that vanished must be judged too."""
-        planned = groups(self._experiments, {**known.partition_sizes(kind), **self._sizes(kind)}, _LIMITS)
+        planned = groups(self._experiments, {**known.partition_sizes(kind), **self._sizes(kind)}, LIMITS)
         if not planned:
             yield Listing(scope=Scope(kind=kind, covers=()), pages=iter(()), promise=promise)
         yield from (self._group(kind, group, promise) for group in planned)
@@ -290,7 +290,7 @@ class MlflowDatabase:
             return  # deleting an experiment leaves its traces as they are
         if changed := known.changed(Kind.EXPERIMENT):
             sizes = {key: size for key, size in known.partition_sizes(kind).items() if key in changed}
-            for group in groups([key for key in self._experiments if key in changed], sizes, _LIMITS):
+            for group in groups([key for key in self._experiments if key in changed], sizes, LIMITS):
                 yield self._group(kind, group, promise)
 
     def _pages(self, kind: Kind, where: str = "1 = 1", **params: Any) -> Iterator[Page]:

@@ -23,7 +23,7 @@ from stocktake.sources.protocol import Item, Traffic
 T = TypeVar("T")
 
 #: Seconds after which a snapshot is renewed between two pages.
-_SNAPSHOT = 300.0
+SNAPSHOT_SECONDS = 300.0
 #: Rows of one table that a page of several runs may bring: beyond it the page is asked for again in halves.
 MOST_ROWS = 100_000
 _EVERYTHING = 2**31 - 1
@@ -95,7 +95,7 @@ class Reader:
         self.backend.close()
 
     def _open(self) -> datetime:
-        if self._at is not None and self._monotonic() - self._opened < _SNAPSHOT:
+        if self._at is not None and self._monotonic() - self._opened < SNAPSHOT_SECONDS:
             return self._at
         self.release()
         at = self._now()

@@ -176,6 +176,8 @@ UPDATE stage s SET
     asset_id = nextval('asset_asset_id_seq'),
     what = CASE
         WHEN greatest(d.last_complete_at, d.last_listed_at) > s.observed_at THEN 'stale'
+        -- First met as deleted, and older than the last look: it may merely be that nobody showed deleted ones before.
+        WHEN s.lifecycle = 'deleted' AND s.created_at <= d.last_complete_at - %(margin)s::interval THEN 'baseline'
         WHEN d.first_complete_at IS NOT NULL OR d.parent_created THEN 'created'
         WHEN d.first_listed_at IS NOT NULL AND s.created_at > d.last_listed_at - %(margin)s::interval THEN 'created'
         ELSE 'baseline' END,
