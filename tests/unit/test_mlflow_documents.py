@@ -195,6 +195,34 @@ def test_a_trace_says_nothing_of_what_was_asked_and_answered() -> None:
     assert (asset.run, asset.partition, asset.document["execution_duration"]) == ("r1", "1", 1500)
 
 
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "OK"])
+def test_a_trace_that_has_not_ended_has_no_duration(status: str) -> None:
+    """MLflow 2.22 and 3.1 say 0 of it, later ones nothing."""
+    info = {"request_id": "t", "experiment_id": "1", "timestamp_ms": 5, "execution_time_ms": 0, "status": status}
+    trace = parsed(Kind.TRACE, info)
+    assert (trace.ended_at is None) is ("execution_duration" not in trace.document) is (status == "IN_PROGRESS")
+
+
+def test_models_that_a_run_took_stand_beside_its_document() -> None:
+    """A search of runs leaves them out: in the document they would look like an edit."""
+    plain, taken = make_run(inputs={}), make_run(inputs={"model_inputs": [{"model_id": "m-1"}]})
+    assert parsed(Kind.RUN, taken).document == parsed(Kind.RUN, plain).document
+    assert parsed(Kind.RUN, taken).aside == {"model_inputs": {"m-1": {}}}
+    assert parsed(Kind.RUN, plain).aside == {}
+
+
+def test_what_was_put_in_place_of_a_deleted_versions_origin_is_not_lifted() -> None:
+    words = {"source": "REDACTED-SOURCE-PATH", "run_id": "REDACTED-RUN-ID", "current_stage": "Deleted_Internal"}
+    version = parsed(Kind.MODEL_VERSION, {"name": "m", "version": "1"} | words)
+    assert (version.lifecycle, version.run, version.artifact_uri) == (Lifecycle.DELETED, None, None)
+
+
+def test_the_events_of_a_webhook_are_a_set() -> None:
+    events = [{"entity": "RUN", "action": "CREATED"}, {"entity": "MODEL_VERSION", "action": "CREATED"}]
+    one, other = (parsed(Kind.WEBHOOK, {"webhook_id": "w", "events": order}) for order in (events, events[::-1]))
+    assert one.document == other.document
+
+
 def test_a_webhook_keeps_no_secret_and_shows_that_its_url_changed() -> None:
     hook = {"webhook_id": "w", "name": "n", "secret": "SECRET", "url": "https://u:SECRET@h:8/SECRET?t=SECRET"}
     asset = parsed(Kind.WEBHOOK, hook)

@@ -200,6 +200,8 @@ def parse_trace(trace: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Ass
     started = milliseconds(trace.get("request_time", trace.get("timestamp_ms")), "trace.request_time")
     lasted = duration(trace.get("execution_duration", trace.get("execution_time_ms")), "trace.execution_duration")
     state = text(trace.get("state", trace.get("status")))
+    if state == "IN_PROGRESS" and not lasted:
+        lasted = None  # MLflow before 3.2 says 0 of a trace that has not ended
     document = without(trace, _TRACE_FIELDS)
     document |= {"state": state, "tags": tags, "trace_metadata": without(metadata, _USER_CONTENT)}
     document |= {"experiment_id": experiment} if experiment else {"trace_location": location}

@@ -188,7 +188,7 @@ def parse_metrics(value: Any, what: str) -> dict[str, dict[str, Any]]:
 def parse_inputs(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Datasets keyed "name@digest"; and apart, keyed by id, the models that the run took.
 
-    runs/search leaves those out where runs/get has them (tried on MLflow 2.22, 3.1 and 3.17): in the document they
+    runs/search leaves those out where runs/get has them (tried on MLflow 3.1 and 3.17): in the document they
     would come and go with the way of asking.
     """
     datasets: dict[str, Any] = {}
