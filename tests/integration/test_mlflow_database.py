@@ -21,8 +21,8 @@ from sqlalchemy import make_url
 from stocktake.core.assets import Kind, Lifecycle, Mode, ScopeState
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.sources import mlflow_reader
-from stocktake.sources.mlflow_backends import Backend, open_backend
-from stocktake.sources.mlflow_database import MlflowDatabase
+from stocktake.sources.mlflow_backends import Backend
+from stocktake.sources.mlflow_database import MlflowDatabase, open_backend
 from stocktake.sources.protocol import Listing
 from tests.conftest import _database
 from tests.servers.content import V3, Content, fill
@@ -215,6 +215,11 @@ def test_one_mlflow_workspace_is_read_as_the_server_shows_it(tmp_path: Path) -> 
             assert (inner.run in mine.assets(Kind.RUN)) is (name == "team-a")
             server_ = mine.assets(Kind.WORKSPACE)["server"].document
             assert set(server_["workspaces"]) == {"default", "team-a"}
+
+
+def test_a_role_with_more_rights_than_it_needs_is_told_so(store: Store) -> None:
+    with closing(database_source(store.url)) as source:
+        assert ("backend-database.md" in source.identify().note) is store.url.startswith("postgresql")
 
 
 # Whom it must not disturb

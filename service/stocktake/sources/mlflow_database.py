@@ -11,7 +11,6 @@ is being listed may be minutes old.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +19,15 @@ from typing import Any
 
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import SourceError, Trouble
-from stocktake.sources.mlflow_backends import open_backend
+from stocktake.sources.mlflow_backends import Backend
 from stocktake.sources.mlflow_documents import parse
+from stocktake.sources.mlflow_keys import COUNTED, MOVING, TABLES, numbers
 from stocktake.sources.mlflow_pages import encode
 from stocktake.sources.mlflow_plan import Group, Limits, chunks, groups
+from stocktake.sources.mlflow_postgres import Postgres
 from stocktake.sources.mlflow_reader import Reader, TooMuch
 from stocktake.sources.mlflow_rows import unwrap
-from stocktake.sources.mlflow_sql import Sql
+from stocktake.sources.mlflow_sqlite import Sqlite
 from stocktake.sources.mlflow_values import shape_error
 from stocktake.sources.prefetch import prefetch
 from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
@@ -54,68 +55,11 @@ class MlflowDatabaseConfig:
     read_ahead: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """How the pages of a kind go: the key in SQL, the position before the first item and after a given one."""
-
-    key: str  # what the next page begins after
-    start: Mapping[str, Any]
-    after: Callable[[str], Mapping[str, Any]]
-    one_of: Callable[[Sql], str]  # what is true of items asked for by id
-    ids: Callable[[Sequence[str]], Mapping[str, Any]]
-
-
-def _texts(column: str) -> _Table:
-    return _Table(
-        key=f"{column} > :after",
-        start={"after": ""},
-        after=lambda key: {"after": key},
-        one_of=lambda sql: sql.among(column, "ids"),
-        ids=lambda keys: {"ids": [key for key in keys if _storable(key)]},
-    )
-
-
-def _after_version(key: str) -> Mapping[str, Any]:
-    name, _, version = key.rpartition("/")
-    return {"after": name, "after_version": int(version)}
-
-
-def _version_ids(keys: Sequence[str]) -> Mapping[str, Any]:
-    pairs = [key.rpartition("/")[::2] for key in keys if _storable(key)]
-    numbers = {version: number for _, version in pairs if (number := _number(version)) is not None}
-    return {"ids": sorted({name for name, _ in pairs}), "versions": sorted(set(numbers.values()))}
-
-
-_TABLES: Mapping[Kind, _Table] = {
-    Kind.EXPERIMENT: _Table(
-        key="experiment_id > :after",
-        start={"after": -1},
-        after=lambda key: {"after": int(key)},
-        one_of=lambda sql: sql.among("experiment_id", "ids"),
-        ids=lambda keys: {"ids": _numbers(keys)},
-    ),
-    Kind.RUN: _texts("run_uuid"),
-    Kind.LOGGED_MODEL: _texts("model_id"),
-    Kind.TRACE: _texts("request_id"),
-    Kind.REGISTERED_MODEL: _texts("name"),
-    Kind.WEBHOOK: _texts("webhook_id"),
-    Kind.MODEL_VERSION: _Table(
-        key="(name, version) > (:after, :after_version)",
-        start={"after": "", "after_version": -1},
-        after=_after_version,
-        one_of=lambda sql: f"{sql.among('name', 'ids')} AND {sql.among('version', 'versions')}",
-        ids=_version_ids,
-    ),
-}
-
-#: What a hot pass looks for. Deleting a run moves `deleted_time`, which the API does not show; restoring one moves
-#: nothing, here as there.
-_MOVING: Mapping[Kind, str] = {
-    Kind.RUN: Sql.MOVING_RUNS,
-    Kind.LOGGED_MODEL: Sql.MOVING_LOGGED_MODELS,
-    Kind.TRACE: Sql.MOVING_TRACES,
-}
-_COUNTED: Mapping[Kind, str] = {Kind.RUN: "runs", Kind.LOGGED_MODEL: "logged_models", Kind.TRACE: "trace_info"}
+def open_backend(url: str, *, password: str | None, timeout: float) -> Backend:
+    """Make the backend of an address. Nothing is opened yet."""
+    if url.startswith("sqlite:"):
+        return Sqlite(url, timeout=timeout)
+    return Postgres(url, password=password, timeout=timeout)
 
 
 class MlflowDatabase:
@@ -164,7 +108,7 @@ class MlflowDatabase:
     def identify(self) -> Identity:
         """Say who we are. A database hides nothing in silence: what a role may not read is an error."""
         reader = self._lister
-        _, user = reader.ask(reader.backend.user)
+        _, (user, may_write) = reader.ask(lambda: (reader.backend.user(), reader.backend.may_write()))
         reader.release()
         schema = reader.schema
         assert schema is not None
@@ -175,7 +119,9 @@ class MlflowDatabase:
                 next_step="Leave `workspace` out.",
             )
         filtered = self._config.visibility == "filtered"
-        note = f"reads the backend database, schema revision {schema.revision}; nothing could be written"
+        note = f"reads the backend database, schema revision {schema.revision}, in transactions that cannot write"
+        if may_write:
+            note += "; outside of them this role could (docs/how-to/backend-database.md makes one that could not)"
         if self._config.visibility != "auto":
             note = f"visibility is configured: {self._config.visibility}"
         return Identity(name=user, filtered=filtered, note=note)
@@ -232,12 +178,12 @@ class MlflowDatabase:
             reader.ask(lambda: None)  # opens the snapshot: the schema must be known before the question is put
             if not self._offered(kind):
                 return []
-            table = _TABLES[kind]
+            table = TABLES[kind]
             ids = table.ids(keys)
             if not all(ids.values()):
                 return []
             params = {**ids, "limit": len(keys) * (len(keys) if kind is Kind.MODEL_VERSION else 1)}
-            read = _reads(reader)[kind]
+            read = reader.pages(kind)
             try:
                 return reader.ask(lambda: read(table.one_of(reader.sql), params))[1]
             except TooMuch:
@@ -268,13 +214,13 @@ class MlflowDatabase:
 
     def _group(self, kind: Kind, group: Group, promise: ScopeState) -> Listing:
         where = self._lister.sql.among("experiment_id", "experiments")
-        pages = self._pages(kind, where, experiments=_numbers(group.ids))
+        pages = self._pages(kind, where, experiments=numbers(group.ids))
         return self._listing(Scope(kind=kind, partition=group.label, covers=group.ids), pages, promise)
 
     def _sizes(self, kind: Kind) -> dict[str, int]:
         reader = self._lister
         try:
-            _, rows = reader.ask(lambda: reader.rows(reader.sql.counts(_COUNTED[kind])))
+            _, rows = reader.ask(lambda: reader.rows(reader.sql.counts(COUNTED[kind])))
         except SourceError:
             return {}  # the listing will meet the same trouble, and say so
         finally:
@@ -284,7 +230,7 @@ class MlflowDatabase:
 
     def _moving(self, kind: Kind, since: datetime, known: Known, promise: ScopeState) -> Iterator[Listing]:
         """What is new or moving in any experiment, then all of the experiments that changed themselves."""
-        pages = self._pages(kind, _MOVING[kind], since=int(since.timestamp() * 1000))
+        pages = self._pages(kind, MOVING[kind], since=int(since.timestamp() * 1000))
         yield self._listing(Scope(kind=kind, partition="moving", covers=()), pages, ScopeState.INCREMENTAL)
         if kind is Kind.TRACE:
             return  # deleting an experiment leaves its traces as they are
@@ -295,8 +241,8 @@ class MlflowDatabase:
 
     def _pages(self, kind: Kind, where: str = "1 = 1", **params: Any) -> Iterator[Page]:
         """The pages of a scope, in snapshots of its own. A page that is too much is asked for again in halves."""
-        reader, table = self._lister, _TABLES[kind]
-        read, position, size = _reads(reader)[kind], dict(table.start), self._config.page_size
+        reader, table = self._lister, TABLES[kind]
+        read, position, size = reader.pages(kind), dict(table.start), self._config.page_size
         reader.release()
         try:
             while True:
@@ -363,31 +309,6 @@ class MlflowDatabase:
         if self._config.workspace is not None:
             facts["mlflow_workspace"] = self._config.workspace
         return Item("server", encode(facts))
-
-
-def _reads(reader: Reader) -> Mapping[Kind, Callable[[str, Mapping[str, Any]], list[Item]]]:
-    return {
-        Kind.EXPERIMENT: reader.experiments,
-        Kind.RUN: reader.runs,
-        Kind.LOGGED_MODEL: reader.logged_models,
-        Kind.TRACE: reader.traces,
-        Kind.REGISTERED_MODEL: reader.registered_models,
-        Kind.MODEL_VERSION: reader.model_versions,
-        Kind.WEBHOOK: reader.webhooks,
-    }
-
-
-def _storable(key: str) -> bool:
-    """Whether a text can stand in a database at all: no NUL, no half of a surrogate pair."""
-    return "\x00" not in key and not re.search(r"[\ud800-\udfff]", key)
-
-
-def _number(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
-
-
-def _numbers(texts: Sequence[str]) -> list[int]:
-    return [number for text in texts if (number := _number(text)) is not None]
 
 
 def _not_offered(kind: Kind) -> Listing:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+from stocktake.core.assets import Kind
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.sources import mlflow_rows as shape
 from stocktake.sources.mlflow_backends import Backend, Gone, Row
@@ -140,6 +141,18 @@ class Reader:
         """The questions for this database."""
         assert self.schema is not None
         return Sql(self.schema, self.backend.among)
+
+    def pages(self, kind: Kind) -> Callable[[str, Mapping[str, Any]], list[Item]]:
+        """What reads a page of a kind: of the items of which something is true, with these parameters."""
+        return {
+            Kind.EXPERIMENT: self.experiments,
+            Kind.RUN: self.runs,
+            Kind.LOGGED_MODEL: self.logged_models,
+            Kind.TRACE: self.traces,
+            Kind.REGISTERED_MODEL: self.registered_models,
+            Kind.MODEL_VERSION: self.model_versions,
+            Kind.WEBHOOK: self.webhooks,
+        }[kind]
 
     def rows(self, sql: str, **params: Any) -> list[Row]:
         """Ask one question."""
