@@ -468,6 +468,15 @@ def test_one_mlflow_workspace_of_a_server_is_one_place(own: MlflowServer) -> Non
     source.close()
 
 
+def test_a_server_that_cannot_be_asked_for_prompts_has_none(proxy: RecordingProxy, swept: Reading) -> None:
+    proxy.fault(r"filter=tags", status(400))
+    reading = sweep(proxy.uri)
+    for kind in (Kind.REGISTERED_MODEL, Kind.MODEL_VERSION):
+        assert reading.only(kind).error is None
+        assert reading.assets(kind).keys() == swept.assets(kind).keys()
+    assert len(proxy.asked(r"filter=tags")) == 2
+
+
 # Older servers: their missing endpoints, faked on the wire of a new one
 
 

@@ -17,6 +17,7 @@ from stocktake.core.errors import ConfigError
 from stocktake.settings import Settings, check, installation_key, json_schema, load_settings, markdown
 from stocktake.settings.reference import undocumented
 from stocktake.settings.timing import Cron, format_duration, parse_duration, parse_timing, period
+from stocktake.wiring import address, source_name
 
 ROOT = Path(__file__).parents[2]
 Load = Callable[..., Settings]
@@ -177,6 +178,23 @@ def test_how_to_sign_in_is_inferred(load: Load) -> None:
     assert load(base % "timeout: 5s").workspaces[0].mlflow.auth == "none"
 
 
+def test_one_mlflow_workspace_of_a_database_can_be_named(load: Load) -> None:
+    mlflow = "{database: 'postgresql://h/x', workspace: team-a, password_env: SECRET}"
+    settings = load(f"workspaces:\n- name: a\n  mlflow: {mlflow}\n")
+    assert settings.workspaces[0].mlflow.workspace == "team-a"
+    assert address(settings.workspaces[0]) == "postgresql://h/x#team-a"
+    assert source_name(settings.workspaces[0]) == "mlflow_database"
+    assert [problem.path for problem in check(settings, {})] == ["workspaces[0].mlflow.password_env"]
+    assert check(settings, {"SECRET": "x"}) == []
+
+
+def test_a_database_on_a_host_without_a_password_is_odd(load: Load) -> None:
+    settings = load("workspaces:\n- name: a\n  mlflow: {database: 'postgresql://ann@h/x'}\n")
+    (problem,) = check(settings, {"PGPASSWORD": "of our own database"})
+    assert (problem.path, problem.fatal) == ("workspaces[0].mlflow.database", False)
+    assert check(settings, {"PGPASSFILE": "/a/file"}) == []
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
 def test_the_database_is_spoken_to_with_psycopg(load: Load, scheme: str) -> None:
     settings = load(f"database: {scheme}://ann@db.example.org:5433/stock?sslmode=require")
@@ -210,7 +228,9 @@ class TestTrackingUri:
 
     def test_a_database(self) -> None:
         mlflow = load_settings(None, {"MLFLOW_TRACKING_URI": "sqlite:////x/mlflow.db"}).workspaces[0].mlflow
-        assert mlflow.database == "sqlite:////x/mlflow.db"
+        assert (mlflow.database, mlflow.workspace) == ("sqlite:////x/mlflow.db", None)
+        inside = {"MLFLOW_TRACKING_URI": "sqlite:////x/mlflow.db", "MLFLOW_WORKSPACE": "team-a"}
+        assert load_settings(None, inside).workspaces[0].mlflow.workspace == "team-a"
 
     @pytest.mark.parametrize("uri", ["mlruns", "file:///x", "databricks", "https://u:hunter22@h", "http://"])
     def test_what_cannot_be_watched_is_refused(self, uri: str) -> None:

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 LIMITS = Limits(alone=20_000, experiments=5_000, items=50_000)
 _PAGE_BYTES = 16 * 2**20
 _CONFIRM_CHUNK = 500
+_CONFIRM_VERSIONS = 50  # every name is looked up with every number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +162,7 @@ class MlflowDatabase:
     def confirm(self, kind: Kind, keys: Sequence[str]) -> Mapping[str, Item | None]:
         """Look assets up by id, as they are now. A key that cannot be one is one that is not there."""
         answers: dict[str, Item | None] = {}
-        for block in chunks(keys, _CONFIRM_CHUNK):
+        for block in chunks(keys, _CONFIRM_VERSIONS if kind is Kind.MODEL_VERSION else _CONFIRM_CHUNK):
             try:
                 found = {item.key: item for item in self._look_up(kind, block)}
             except SourceError as exc:

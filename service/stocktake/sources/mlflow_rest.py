@@ -259,7 +259,7 @@ class MlflowRest:
         try:
             yield from self._api.pages(api.prompts(search))
         except SourceError as exc:
-            if exc.status != 400:
+            if exc.status not in api.NOT_OFFERED | {400}:
                 raise
 
     def _unlisted(self, kind: Kind) -> Listing:
