@@ -5,10 +5,10 @@ Whoever changes a workspace from `uri` to `database` must not see a storm of cha
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 
 import pytest
+from msgspec.structs import replace
 
 from stocktake.core import canonical
 from stocktake.core.assets import Asset, Kind, Lifecycle, Mode
@@ -54,7 +54,7 @@ def only_the_database_shows(asset: Asset) -> bool:
 def same(one: Asset, other: Asset) -> None:
     """Everything but what stands aside: document, key, lifted columns, lifecycle."""
     assert canonical.encode(one.document) == canonical.encode(other.document)
-    assert dataclasses.replace(one, aside={}) == dataclasses.replace(other, aside={})
+    assert replace(one, aside={}) == replace(other, aside={})
 
 
 def shared(assets: Mapping[str, Asset]) -> dict[str, Asset]:

@@ -52,6 +52,9 @@ class Postgres:
             raise Gone(self.place, "it was closed")
         if self._connection is None:
             self._connection = self._connect()
+            if self._closed:  # while we were at the door
+                self._drop()
+                raise Gone(self.place, "it was closed")
         self._execute(self._connection, self._begin, None)
 
     def rows(self, sql: str, params: Mapping[str, Any]) -> list[Row]:
