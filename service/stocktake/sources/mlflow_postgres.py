@@ -7,6 +7,7 @@ hide rows in silence: with row_security off it is an error instead.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -42,17 +43,17 @@ class Postgres:
             " SET LOCAL jit = off"
         )
         self._connection: psycopg.Connection[Row] | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     def among(self, column: str, name: str) -> str:
         return f"{column} = ANY(:{name})"
 
     def begin(self) -> None:
-        if self._closed:
+        if self._closed.is_set():
             raise Gone(self.place, "it was closed")
         if self._connection is None:
             self._connection = self._connect()
-            if self._closed:  # while we were at the door
+            if self._closed.is_set():  # while we were at the door
                 self._drop()
                 raise Gone(self.place, "it was closed")
         self._execute(self._connection, self._begin, None)
@@ -76,7 +77,7 @@ class Postgres:
         return bool(self.rows("SELECT has_table_privilege('runs', 'INSERT, UPDATE, DELETE')", {})[0][0])
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         connection = self._connection
         if connection is None:
             return

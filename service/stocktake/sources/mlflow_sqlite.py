@@ -31,7 +31,7 @@ class Sqlite:
         self.place = f"the backend database {self._path}"
         self._timeout = timeout
         self._connection: sqlite3.Connection | None = None
-        self._closed = False
+        self._closed = threading.Event()
         self._deadline = 0.0
         self._lock = threading.Lock()
 
@@ -39,7 +39,7 @@ class Sqlite:
         return f"{column} IN (SELECT value FROM json_each(:{name}))"
 
     def begin(self) -> None:
-        if self._closed:
+        if self._closed.is_set():
             raise Gone(self.place, "it was closed")
         if self._connection is None:
             self._connection = self._open()
@@ -49,7 +49,7 @@ class Sqlite:
         given = {name: json.dumps(value) if isinstance(value, list) else value for name, value in params.items()}
         with self._lock:
             connection = self._connection
-            if connection is None or self._closed:
+            if connection is None or self._closed.is_set():
                 raise Gone(self.place, "it was closed")
             self._deadline = time.monotonic() + self._timeout
             try:
@@ -69,7 +69,7 @@ class Sqlite:
         return False  # that is for the file's owner to say, and mode=ro has been asked for
 
     def close(self) -> None:
-        self._closed = True  # the progress handler sees it, and the question under way ends
+        self._closed.set()  # the progress handler sees it, and the question under way ends
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -104,10 +104,10 @@ class Sqlite:
         return connection.execute(sql, params).fetchall()
 
     def _too_long(self) -> bool:
-        return self._closed or time.monotonic() > self._deadline
+        return self._closed.is_set() or time.monotonic() > self._deadline
 
     def _error(self, exc: Exception) -> SourceError:
-        if self._closed:
+        if self._closed.is_set():
             return Gone(self.place, "it was closed")
         reason, code = str(exc), getattr(exc, "sqlite_errorname", None) or ""
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_INTERRUPT")):
