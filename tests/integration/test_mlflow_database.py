@@ -24,7 +24,7 @@ from stocktake.sources import mlflow_reader
 from stocktake.sources.mlflow_backends import Backend
 from stocktake.sources.mlflow_database import MlflowDatabase, open_backend
 from stocktake.sources.protocol import Listing
-from tests.conftest import _database
+from tests.conftest import clone
 from tests.servers.content import V3, Content, fill
 from tests.servers.known import PlainKnown
 from tests.servers.mlflow_server import free_port, mlflow_server
@@ -61,8 +61,7 @@ class Store:
 @pytest.fixture(scope="module")
 def filled_postgres(pg_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Content]]:
     """A filled backend whose server has ended, to be cloned."""
-    with closing(_database(pg_server, "template0")) as made:
-        url = next(made)
+    with clone(pg_server, "template0") as url:
         with mlflow_server(tmp_path_factory.mktemp("mlflow"), backend=url) as running:
             content = fill(running.uri)
         yield url, content
@@ -71,8 +70,8 @@ def filled_postgres(pg_server: str, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def server(pg_server: str, filled_postgres: tuple[str, Content]) -> Iterator[Store]:
     url, content = filled_postgres
-    with closing(_database(pg_server, str(make_url(url).database))) as made:
-        yield Store(next(made), content)
+    with clone(pg_server, str(make_url(url).database)) as copy:
+        yield Store(copy, content)
 
 
 @pytest.fixture

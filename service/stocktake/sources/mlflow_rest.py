@@ -313,8 +313,10 @@ class MlflowRest:
         return self._api.get(kind, key, traces_v2=self._traces_v2)
 
     def _server_item(self, known: Mapping[str, Any], problems: list[str]) -> Item:
-        told = {name: fact for name, fact in known.items() if name not in _OURS}
-        facts = self._api.server(told, problems) | {"uri": self._config.http.base_url.rstrip("/")}
+        uri = self._config.http.base_url.rstrip("/")
+        # What another address told of itself, or the database behind it, this one need not tell.
+        told = {name: fact for name, fact in known.items() if name not in _OURS and known.get("uri") == uri}
+        facts = self._api.server(told, problems) | {"uri": uri}
         identity = self._identity
         facts["visibility"] = "filtered" if identity is not None and identity.filtered else "complete"
         if self._config.workspace is not None:
