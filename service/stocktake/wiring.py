@@ -23,6 +23,7 @@ from stocktake.settings import Settings, WorkspaceSettings, installation_key
 from stocktake.settings.timing import period
 from stocktake.sources import SOURCES
 from stocktake.sources.http import HttpConfig
+from stocktake.sources.mlflow_files import MlflowFiles, MlflowFilesConfig
 from stocktake.sources.mlflow_rest import MlflowRestConfig
 from stocktake.sources.protocol import Source
 from stocktake.store import figures, installation, ledger, migrate
@@ -248,11 +249,15 @@ def open_app(
 
 def source_name(workspace: WorkspaceSettings) -> str:
     """Return the name of the source that a workspace's settings ask for."""
+    if workspace.mlflow.folder:
+        return "mlflow_files"
     return "mlflow_database" if workspace.mlflow.database else "mlflow_rest"
 
 
 def address(workspace: WorkspaceSettings) -> str:
     """Return what is watched, as one string without a secret; an MLflow workspace is part of it."""
+    if workspace.mlflow.folder:
+        return workspace.mlflow.folder.as_uri()
     base = (workspace.mlflow.uri or workspace.mlflow.database or "").rstrip("/")
     return f"{base}#{workspace.mlflow.workspace}" if workspace.mlflow.workspace else base
 
@@ -266,6 +271,8 @@ def make_source(
 ) -> Source:
     """Make the source of a workspace. Raises ConfigError when a secret it names is not in the environment."""
     name = source_name(workspace)
+    if name == "mlflow_files":
+        return _files(workspace, settings, now)
     if name not in SOURCES:
         raise ConfigError(
             f"workspaces[{workspace.name}].mlflow.database: this version of stocktake reads MLflow over HTTP only."
@@ -293,6 +300,13 @@ def make_source(
         ),
         now,
     )
+
+
+def _files(workspace: WorkspaceSettings, settings: Settings, now: Callable[[], datetime]) -> Source:
+    folder = workspace.mlflow.folder
+    assert folder is not None
+    overlap = workspace.mlflow.run_overlap
+    return MlflowFiles(MlflowFilesConfig(folder=folder, owner_tags=settings.owner_tags, run_overlap=overlap), now)
 
 
 def _secret(environ: Mapping[str, str], name: str | None, workspace: str) -> str | None:

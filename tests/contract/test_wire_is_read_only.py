@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,16 @@ SEARCHES = {
 MAKERS: Mapping[str, Callable[[str], Source]] = {"mlflow_rest": mlflow_source}
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES))
+#: Sources that have no wire, and the test that holds them to reading only.
+OFF_THE_WIRE = {"mlflow_files": "tests/contract/test_folder_is_read_only.py"}
+
+
+def test_every_source_is_held_to_reading_only() -> None:
+    assert set(MAKERS) | set(OFF_THE_WIRE) == set(SOURCES)
+    assert all((Path(__file__).parents[2] / test).is_file() for test in OFF_THE_WIRE.values())
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
 def test_nothing_but_get_head_and_searches_goes_over_the_wire(name: str) -> None:
     with recording_proxy(filled_server().server.uri) as proxy:
         source = MAKERS[name](proxy.uri)

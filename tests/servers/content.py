@@ -119,8 +119,10 @@ class Content:
     models: list[str] = field(default_factory=list)
 
 
-def fill(uri: str, *, users: bool = False, workspace: str | None = None, v3: bool = True) -> Content:
-    """Fill an empty server."""
+def fill(
+    uri: str, *, users: bool = False, workspace: str | None = None, v3: bool = True, webhooks: bool = True
+) -> Content:
+    """Fill an empty server. A server over a folder has no webhooks."""
     writer = Writer(uri, ADMIN if users else None, workspace)
     try:
         experiment = writer.experiment("vision/ünïcode", team="vision")
@@ -157,6 +159,7 @@ def fill(uri: str, *, users: bool = False, workspace: str | None = None, v3: boo
             content.trace = writer.trace(experiment, "tr-" + "0" * 31 + "1", run)
             outputs = {"run_id": run, "models": [{"model_id": content.logged_model, "step": 7}]}
             writer.send(f"{V2}/runs/outputs", outputs)
+        if v3 and webhooks:
             hook = {"name": "to-chat", "url": "https://127.0.0.1:9/services/T000/B000/s3cr3t", "status": "DISABLED"}
             hook["events"] = [{"entity": "REGISTERED_MODEL", "action": "CREATED"}]  # type: ignore[assignment]
             writer.send(f"{V2}/webhooks", hook)

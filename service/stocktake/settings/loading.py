@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import platformdirs
 import yaml
@@ -145,10 +145,13 @@ def _from_mlflow(environ: Mapping[str, str]) -> dict[str, Any]:
     scheme = uri.partition(":")[0].lower()
     if re.match(r"(sqlite|postgres(ql)?)\b", scheme):
         return {"workspaces": [{"name": "mlflow", "mlflow": {"database": uri}}]}
+    # MLflow takes a path as it stands for a folder, but for the names of Databricks
+    if scheme == "file" or ("://" not in uri and not re.match(r"(databricks|uc)\b", scheme)):
+        return {"workspaces": [{"name": "mlflow", "mlflow": {"folder": _path(uri)}}]}
     if scheme not in ("http", "https"):
         raise ConfigError(
-            f"{_MLFLOW} is not the address of a server. Folders and other schemes are not read: give an http or https"
-            " address or a database (sqlite:///... or postgresql://...), or write a configuration file."
+            f"{_MLFLOW} is neither the address of a server nor a folder. Give an http or https address, a database"
+            " (sqlite:///... or postgresql://...) or an mlruns folder, or write a configuration file."
         )
     if environ.get("MLFLOW_TRACKING_AWS_SIGV4", "").lower() in ("true", "1"):
         raise ConfigError("MLFLOW_TRACKING_AWS_SIGV4 is set, but signing for AWS is not supported. Unset it.")
@@ -163,6 +166,11 @@ def _from_mlflow(environ: Mapping[str, str]) -> dict[str, Any]:
     if environ.get("MLFLOW_WORKSPACE"):
         mlflow["workspace"] = environ["MLFLOW_WORKSPACE"]
     return {"workspaces": [{"name": _host_name(uri), "mlflow": mlflow}]}
+
+
+def _path(uri: str) -> str:
+    """The path of a file: address, or of what is a path already."""
+    return unquote(urlsplit(uri).path) if uri.lower().startswith("file:") else uri
 
 
 def _host_name(uri: str) -> str:
