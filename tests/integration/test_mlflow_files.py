@@ -3,15 +3,14 @@ gives after `mlflow migrate-filestore`, but for what is marked here as known to 
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,7 @@ def real(name: str, folder: Path) -> Path:
     return copied
 
 
-@contextmanager
-def migrated(mlruns: Path, folder: Path) -> Iterator[Reading]:
+def migrated(mlruns: Path, folder: Path) -> Reading:
     """What a server says of a folder that MLflow moved to a database; the folder itself is copied first."""
     copied = Path(shutil.copytree(mlruns, folder / "copy"))
     env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
@@ -54,10 +52,9 @@ def migrated(mlruns: Path, folder: Path) -> Iterator[Reading]:
     command += ["--target", f"sqlite:///{folder / 'mlflow.db'}", "--no-progress"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    with mlflow_server(folder / "server", backend=f"sqlite:///{folder / 'mlflow.db'}") as server:
-        with closing(mlflow_source(server.uri)) as source:
-            reading = read(source)
-    yield reading
+    backend = f"sqlite:///{folder / 'mlflow.db'}"
+    with mlflow_server(folder / "server", backend=backend) as server, closing(mlflow_source(server.uri)) as source:
+        return read(source)
 
 
 def documents(reading: Reading, kind: Kind) -> dict[str, dict[str, Any]]:
@@ -93,7 +90,7 @@ class Ours:
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ours]:
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Ours:
     base = tmp_path_factory.mktemp("ours")
     content, mlruns = filled_folder().content, Path(shutil.copytree(filled_folder().path, base / "mlruns"))
     with mlflow_server(base, backend=str(mlruns), environment={"MLFLOW_ALLOW_FILE_STORE": "true"}) as server:
@@ -118,8 +115,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ours]:
         writer.registered_model("thinned", content.run, versions=2)
         writer.send(f"{V2}/model-versions/delete", {"name": "thinned", "version": "1"}, method="DELETE")
         writer.close()
-    with migrated(mlruns, base) as theirs:
-        yield Ours(read(files_source(mlruns)), theirs, content, gone)
+    return Ours(read(files_source(mlruns)), migrated(mlruns, base), content, gone)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -151,14 +147,14 @@ def test_a_real_folder_reads_as_its_migration_does(name: str, tmp_path: Path) ->
     that old versions of MLflow did not write: the database then says that the experiment was made when it moved."""
     mlruns = real(name, tmp_path)
     files, began = read(files_source(mlruns)), time.time() * 1000
-    with migrated(mlruns, tmp_path) as theirs:
-        for kind in (Kind.EXPERIMENT, Kind.RUN):
-            want = {key: as_files(document) for key, document in documents(theirs, kind).items()}
-            if kind is Kind.EXPERIMENT:
-                for key in want:
-                    if "creation_time" not in files.assets(kind)[key].document:
-                        assert want[key].pop("creation_time") > began
-                    if (mlruns / ".trash" / key).is_dir():
-                        assert want[key]["lifecycle_stage"] == "active"
-                        want[key]["lifecycle_stage"] = "deleted"
-            assert documents(files, kind) == want
+    theirs = migrated(mlruns, tmp_path)
+    for kind in (Kind.EXPERIMENT, Kind.RUN):
+        want = {key: as_files(document) for key, document in documents(theirs, kind).items()}
+        if kind is Kind.EXPERIMENT:
+            for key in want:
+                if "creation_time" not in files.assets(kind)[key].document:
+                    assert want[key].pop("creation_time") > began
+                if (mlruns / ".trash" / key).is_dir():
+                    assert want[key]["lifecycle_stage"] == "active"
+                    want[key]["lifecycle_stage"] = "deleted"
+        assert documents(files, kind) == want

@@ -6,7 +6,7 @@ another name, in another experiment, without its meta.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 from stocktake.core.assets import Kind
 from stocktake.sources import mlflow_files_items as items
@@ -20,36 +20,40 @@ _Found = tuple[dict[str, Item], set[str]]
 
 def ask(layout: Layout, kind: Kind, keys: Set[str]) -> Mapping[str, Item | None]:
     """Look for ids. Raises OSError and SourceError when some of the folder cannot be looked at."""
+    remarks = Remarks()
+    homes = layout.survey(remarks)
     if kind is Kind.EXPERIMENT:
-        found, doubtful = _experiments(layout, keys)
+        found, doubtful = _experiments(layout, homes, keys)
     elif kind in (Kind.REGISTERED_MODEL, Kind.MODEL_VERSION):
         found, doubtful = _registry(layout, kind, keys)
     else:
-        found, doubtful = _inside(layout, kind, keys)
+        found, doubtful = _inside(layout, homes, kind, keys)
     if not layout.still_there():
         return {}
+    if remarks.problems and kind not in (Kind.REGISTERED_MODEL, Kind.MODEL_VERSION):
+        return found  # a folder that could not be entered, or a link out of here, may hold the others
     return found | dict.fromkeys(keys - found.keys() - doubtful)
 
 
-def _inside(layout: Layout, kind: Kind, keys: Set[str]) -> _Found:
+def _inside(layout: Layout, homes: Sequence[Home], kind: Kind, keys: Set[str]) -> _Found:
     below, file, _ = items.IN_EXPERIMENT[kind]
     holders: dict[str, list[Home]] = {}
     doubtful = set[str]()
-    for home in layout.survey(Remarks()):
-        for name in layout.names(kind, home):
+    for home in homes:
+        for name in layout.names(kind, home, links=True):
             if name in keys:
                 holders.setdefault(name, []).append(home)
             elif not _named_by_id(kind, name):
                 doubtful |= keys & _says(layout, kind, home, below, name, file)
     found: dict[str, Item] = {}
     inside = Inside(layout, kind, {})
-    for name, homes in holders.items():
-        home = layout.right(kind, name, homes)
+    for name, several in holders.items():
+        home = layout.right(kind, name, several)
         with layout.home(home) as folder, layout.home(home, below) as parent:
             item = inside.one(home, folder, parent, name, Remarks())
         if item is not None:
             found[name] = item
-        elif any(name in layout.names(kind, home) for home in homes):
+        elif any(name in layout.names(kind, home, links=True) for home in several):
             doubtful.add(name)
     return found, doubtful
 
@@ -69,8 +73,7 @@ def _says(layout: Layout, kind: Kind, home: Home, below: str, name: str, file: s
     return {said} if said else set()
 
 
-def _experiments(layout: Layout, keys: Set[str]) -> _Found:
-    homes = layout.survey(Remarks())
+def _experiments(layout: Layout, homes: Sequence[Home], keys: Set[str]) -> _Found:
     right = first_homes(homes)
     found: dict[str, Item] = {}
     doubtful = set[str]()
@@ -96,14 +99,18 @@ def _registry(layout: Layout, kind: Kind, keys: Set[str]) -> _Found:
     found: dict[str, Item] = {}
     doubtful = set[str]()
     with layout.root.enter(REGISTRY) as folder:
-        there = set(folder.names())
+        there = set(folder.names(links=True))
+        links = there - set(folder.names())
+        doubtful |= {key for key in keys if (key.rpartition("/")[0] if versions else key) in links}
+        there -= links
         for name in sorted({key.rpartition("/")[0] if versions else key for key in keys} & there):
             for item in registered(folder, name, Remarks(), versions=versions):
                 if item.key in keys:
                     found[item.key] = item
             with folder.enter(name) as model:
                 if versions:
-                    doubtful |= keys & {f"{name}/{one.removeprefix(VERSION)}" for one in model.names()}
+                    there_below = model.names(links=True)
+                    doubtful |= keys & {f"{name}/{one.removeprefix(VERSION)}" for one in there_below}
                 elif model.has(META) or model.names():
                     doubtful.add(name)
     return found, doubtful

@@ -150,7 +150,8 @@ class Inside:
     def _in(self, home: Home, folder: Folder, parent: Folder, remarks: Remarks) -> Iterator[Item]:
         entries = parent.entries()
         for link in entries.links:
-            remarks.problem(parent.path(link), _LINK)
+            if parent is not folder or link != META:  # its experiment has said so
+                remarks.problem(parent.path(link), _LINK)
         for file in entries.files:
             if parent is not folder or file != META:
                 remarks.note(_STRAY, parent.path(file))

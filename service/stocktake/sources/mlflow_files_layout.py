@@ -25,6 +25,7 @@ REGISTRY = "models"
 #: What an experiment's folder holds that is no run.
 RESERVED = frozenset({"tags", "datasets", "traces", "models"})
 _HEX = re.compile(r"[0-9a-f]{32}")
+_NUMBER = re.compile(r"[0-9]{1,20}")  # an experiment's id
 _OF_A_RUN = frozenset({"params", "metrics", "tags"})
 
 
@@ -140,7 +141,11 @@ class Layout:
             where = folder.path(name)
             try:
                 with folder.enter(name) as one:
-                    if one.has(META) or name.isdigit() or any(self.like_a_run(one, below) for below in one.names()):
+                    if (
+                        one.has(META)
+                        or _NUMBER.fullmatch(name)
+                        or any(self.like_a_run(one, below) for below in one.names())
+                    ):
                         yield Home(name, trash)
                     elif self.like_a_run(folder, name):
                         remarks.note("folder of a run outside any experiment", where)
@@ -188,12 +193,12 @@ class Layout:
         except OSError:
             return False
 
-    def names(self, kind: Kind, home: Home) -> Sequence[str]:
+    def names(self, kind: Kind, home: Home, *, links: bool = False) -> Sequence[str]:
         """The folders of an experiment that may be items of a kind. Raises OSError; one that is not there is empty."""
         below, _, _ = IN_EXPERIMENT[kind]
         try:
             with self.home(home, below) as folder:
-                return [name for name in folder.names() if below or name not in RESERVED]
+                return [name for name in folder.names(links=links) if below or name not in RESERVED]
         except FileNotFoundError:
             return ()
 

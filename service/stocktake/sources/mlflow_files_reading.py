@@ -98,7 +98,12 @@ class Folder:
     def enter(self, name: str) -> Folder:
         """Open a folder in it. Raises OSError, also when it is a link."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        return Folder(os.open(name, flags, dir_fd=self._descriptor), self.path(name))
+        try:
+            return Folder(os.open(name, flags, dir_fd=self._descriptor), self.path(name))
+        except NotADirectoryError as exc:  # what Linux says of a link, too
+            if stat.S_ISLNK(self.stat(name).st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from exc
+            raise
 
     def has(self, name: str) -> bool:
         """Whether there is something of that name, whatever it is."""
@@ -124,10 +129,12 @@ class Folder:
                         continue  # gone since it was listed
         return Entries(folders=sorted(folders), files=dict(sorted(files.items())), links=sorted(links))
 
-    def names(self) -> Sequence[str]:
-        """The names of the folders in it, sorted; cheaper than `entries`. Raises OSError."""
+    def names(self, *, links: bool = False) -> Sequence[str]:
+        """The names of the folders in it (and of links), sorted; cheaper than `entries`. Raises OSError."""
         with os.scandir(self._descriptor) as found:
-            return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
+            return sorted(
+                entry.name for entry in found if entry.is_dir(follow_symlinks=False) or (links and entry.is_symlink())
+            )
 
     def read(self, name: str, limit: int) -> bytes:
         """Read a small file. Raises OSError, and Malformed for what is no plain file or longer than `limit`."""
@@ -143,10 +150,11 @@ class Folder:
         # a pipe that somebody left there must not make us wait: not to block, then see what it is
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=self._descriptor)
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            os.close(descriptor)
+            raise Malformed("is no plain file")
         with os.fdopen(descriptor, "rb", buffering=1 << 14) as file:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
-                raise Malformed("is no plain file")
             yield file, abs(time.time() - facts.st_mtime)
 
 
