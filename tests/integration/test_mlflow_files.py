@@ -3,12 +3,14 @@ gives after `mlflow migrate-filestore`, but for what is marked here as known to 
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -158,3 +160,62 @@ def test_a_real_folder_reads_as_its_migration_does(name: str, tmp_path: Path) ->
                     assert want[key]["lifecycle_stage"] == "active"
                     want[key]["lifecycle_stage"] = "deleted"
         assert documents(files, kind) == want
+
+
+def rows(table: str, name: str) -> list[dict[str, str]]:
+    """The rows of a store in one of the tables that were counted without MLflow."""
+    with (SHARED / table).open(newline="") as file:
+        return [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["dataset"] == name]
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_real_folder_holds_what_was_counted(name: str, tmp_path: Path) -> None:
+    source = files_source(real(name, tmp_path))
+    notes = Counter[str]()
+    source.on_note = lambda kind, what, where: notes.update([what])
+    reading = read(source)
+    runs, experiments = reading.assets(Kind.RUN).values(), reading.assets(Kind.EXPERIMENT).values()
+    assert [heard.problems for heard in reading.heard] == [[]] * len(reading.heard)
+    state = Counter(run.state for run in runs)
+    lifecycle = Counter(str(one.lifecycle) for one in runs)
+    (truth,) = rows("GROUNDTRUTH.tsv", name)
+    found = {
+        "exps_total": len(experiments),
+        "exps_deleted": sum(one.lifecycle is Lifecycle.DELETED for one in experiments),
+        "exps_trash_but_meta_active": notes["experiment in .trash that says it is active"],
+        "runs_total": len(runs),
+        "runs_active": lifecycle["active"],
+        "runs_deleted": lifecycle["deleted"],
+        "st_RUNNING": state["RUNNING"],
+        "st_FINISHED": state["FINISHED"],
+        "st_FAILED": state["FAILED"],
+        "params": sum(len(run.document["params"]) for run in runs),
+        "metric_files": sum(len(run.document["metrics"]) for run in runs),
+        "tags": sum(len(run.document["tags"]) for run in runs),
+        "registered_models": len(reading.assets(Kind.REGISTERED_MODEL)),
+        "logged_models": len(reading.assets(Kind.LOGGED_MODEL)),
+        "dup_run_ids": notes["run that stands twice"],
+        "bad_metric_lines": notes["line of a metric that is not understood"],
+    }
+    assert found == {key: int(truth[key]) for key in found}
+    kinds = Counter(row["kind"] for row in rows("FINDINGS.tsv", name))
+    assert notes["folder of a run outside any experiment"] == kinds["run_dir_outside_experiment"]
+    assert notes["folder that belongs to nothing"] == kinds["unknown_dir_in_experiment"]
+    assert notes["experiment in .trash that says it is active"] == kinds["exp_lifecycle_vs_location"]
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_every_run_of_a_real_folder_is_what_was_counted(name: str, tmp_path: Path) -> None:
+    runs = read(files_source(real(name, tmp_path))).assets(Kind.RUN)
+    told = [
+        (run.partition, key, run.state, str(run.lifecycle), *(len(run.document[one]) for one in _COUNTED))
+        for key, run in runs.items()
+    ]
+    want = [
+        (row["experiment_id"], row["run_id"], row["status"], row["lifecycle"], *(int(row[one]) for one in _COUNTED))
+        for row in rows("RUNS.tsv", name)
+    ]
+    assert sorted(told) == sorted(want)
+
+
+_COUNTED = ("params", "metrics", "tags")
