@@ -147,7 +147,8 @@ def _from_mlflow(environ: Mapping[str, str]) -> dict[str, Any]:
         return {"workspaces": [{"name": "mlflow", "mlflow": {"database": uri}}]}
     # MLflow takes a path as it stands for a folder, but for the names of Databricks
     if scheme == "file" or ("://" not in uri and not re.match(r"(databricks|uc)\b", scheme)):
-        return {"workspaces": [{"name": "mlflow", "mlflow": {"folder": _path(uri)}}]}
+        folder = Path(_path(uri)).expanduser().absolute()
+        return {"workspaces": [{"name": _name(folder.parent.name), "mlflow": {"folder": folder}}]}
     if scheme not in ("http", "https"):
         raise ConfigError(
             f"{_MLFLOW} is neither the address of a server nor a folder. Give an http or https address, a database"
@@ -180,6 +181,10 @@ def _host_name(uri: str) -> str:
         text = "-".join(str(part) for part in (parts.hostname, parts.port) if part)
     except ValueError:
         text = ""
+    return _name(text)
+
+
+def _name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].strip("-") or "mlflow"
 
 
