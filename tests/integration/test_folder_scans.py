@@ -16,6 +16,7 @@ from stocktake.core.redact import Redactor
 from stocktake.sources.mlflow_files import MlflowFiles, MlflowFilesConfig
 from stocktake.store import history
 from tests.integration.scripted import KEY
+from tests.integration.test_cli import configured
 from tests.servers import folder as make
 from tests.servers.folder import run_id
 
@@ -152,3 +153,27 @@ def test_another_folder_under_the_same_name_is_refused(engine: Engine, mlruns: P
     with pytest.raises(ConfigError, match="archive"):
         scan(engine, tmp_path / "other")
     assert len(live(engine)) == 13
+
+
+def test_a_configured_folder_is_scanned_checked_and_listed(mlruns: Path, tmp_path: Path, database_url: str) -> None:
+    words = f"database: {database_url}\nworkspaces:\n- name: archive\n  mlflow: {{folder: {mlruns}}}\n"
+    cli = configured(tmp_path / "cli", words)
+    assert cli.process("config", "check").code == 0
+    first = cli.process("scan", "-o", "json")
+    assert first.code == 0, first.err
+    (report,) = first.json()
+    assert (report["state"], report["seen"]) == ("complete", 17)
+    listed = {row["key"]: row["partition"] for row in cli("list", "run", "-w", "archive", "-o", "json").json()}
+    assert (len(listed), listed[run_id(20)]) == (13, "2")
+    (status,) = cli("status", "-o", "json").json()
+    assert (status["source"], status["uri"]) == ("mlflow_files", mlruns.as_uri())
+    doctor = cli.process("doctor", "-w", "archive", "-o", "json")
+    assert doctor.code == 0, doctor.out
+    assert {one["check"]: one["level"] for one in doctor.json() if one["workspace"] == "archive"} == {
+        "reach": "ok", "identity": "ok", "schedule": "ok",
+    }  # fmt: skip
+    mlruns.rename(mlruns.with_name("away"))
+    answer = cli.process("config", "check")
+    assert answer.code == 2
+    assert "names a folder that is not there" in answer.err
+    assert cli.process("scan").code == 4

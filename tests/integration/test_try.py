@@ -18,10 +18,12 @@ import pytest
 from stocktake.cli.exits import ExitCode
 from stocktake.cli.offers import found
 from stocktake.sources.opening import reads_databases
+from tests.contract.test_cli_reference import schema
 from tests.contract.test_folder_is_read_only import tree
 from tests.integration.test_mlflow_files import STORES, real, rows
 from tests.servers import folder as make
 from tests.servers.folder import run_id
+from tests.servers.json_schema import problems as wrong
 
 SERVICE = Path(__file__).parents[2] / "service"
 
@@ -73,6 +75,8 @@ def test_it_tells_what_is_worth_knowing_and_leaves_nothing_behind(mlruns: Path, 
     answer = stocktake(home, "try", mlruns, "-o", "json")
     assert (answer.code, answer.err) == (ExitCode.COMPLETE, "")
     figures = answer.figures()
+    for one in figures.values():
+        assert list(wrong(one, schema()["$defs"]["figure"], schema())) == []
     counts = {name: one["count"] for name, one in figures.items()}
     assert counts == {
         "experiment.total": 2, "run.total": 7, "run.finished": 5, "run.failed": 1, "run.moving": 1, "run.deleted": 1,

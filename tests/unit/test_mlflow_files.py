@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from stocktake.core import canonical
 from stocktake.core.assets import Kind, Lifecycle, Mode
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.sources.mlflow_files import MlflowFiles
@@ -64,6 +65,7 @@ BROKEN_META: dict[str, tuple[Break, str]] = {
     "empty": (lambda path: path.write_text(""), "is empty"),
     "blank": (lambda path: path.write_text(" \n\n"), "is empty"),
     "not yaml": (lambda path: path.write_text("a: [1, 2\nb: }"), "is not YAML"),
+    "a reference to itself": (lambda path: path.write_text("a: &x [1]\nb: [*x, *x]\n"), "refers to itself"),
     "a list": (lambda path: path.write_text("- a\n- b\n"), "is not a map"),
     "text": (lambda path: path.write_text("hello"), "is not a map"),
     "binary": (lambda path: path.write_bytes(b"\x00\xff\xfe\x01"), "is not YAML"),
@@ -135,6 +137,39 @@ def test_a_run_moved_into_another_experiment_is_said_and_not_gone(mlruns: Path) 
     look = Look(mlruns)
     assert look.problems == [f"0/{run_id(2)}/meta.yaml says another experiment than the one it lies in"]
     assert not look.gone(Kind.RUN, run_id(2))
+
+
+@pytest.mark.parametrize("where", [".", ".trash"])
+def test_a_run_outside_any_experiment_is_noted_and_not_gone(mlruns: Path, where: str) -> None:
+    key = run_id(2).replace("0", "a")  # an id of digits alone would be an experiment's
+    make.meta(mlruns / where / key, run_id=key, experiment_id="1", status=3)
+    look = Look(mlruns)
+    assert look.noted == [("run outside any experiment", f"{where}/{key}".removeprefix("./"))]
+    assert look.problems == []
+    assert not look.gone(Kind.RUN, key)
+
+
+def test_names_of_any_bytes_are_said_as_text(mlruns: Path) -> None:
+    shutil.copytree(mlruns / "1" / run_id(2), os.fsdecode(os.fsencode(mlruns / "1") + b"/caf\xe9"))
+    make.write(Path(os.fsdecode(os.fsencode(mlruns / "1" / run_id(1)) + b"/tags/\xff")), "x")
+    look = Look(mlruns)
+    assert look.problems == ["1/caf\\udce9/meta.yaml says another id than its folder"]
+    assert look.reading.assets(Kind.RUN)[run_id(1)].document["tags"] == {"mlflow.user": "ada", "\udcff": "x"}
+    assert canonical.encode(look.reading.assets(Kind.RUN)[run_id(1)].document)
+
+
+def test_an_input_whose_tags_are_no_map_is_read_without_them(mlruns: Path) -> None:
+    make.meta(mlruns / "1" / "datasets" / "d1", name="iris", digest="abc", source_type="local", source="iris.csv")
+    folder = mlruns / "1" / run_id(1) / "inputs"
+    make.meta(folder / "i1", source_type="DATASET", source_id="d1", tags=["a"])
+    make.meta(folder / "i2", source_type="DATASET", source_id="../../0", tags={})
+    make.write(folder / "i3" / "meta.yaml", "[")
+    look = Look(mlruns)
+    assert set(look.reading.assets(Kind.RUN)[run_id(1)].document["inputs"]["datasets"]) == {"iris@abc"}
+    assert sorted(look.noted) == [
+        ("dataset of a run that is not there", f"1/{run_id(1)}/inputs/i2"),
+        ("input or output of a run without a usable meta.yaml", f"1/{run_id(1)}/inputs/i3"),
+    ]
 
 
 def test_a_run_in_a_folder_of_another_name_is_not_gone(mlruns: Path) -> None:

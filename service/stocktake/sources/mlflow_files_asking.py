@@ -38,7 +38,7 @@ def ask(layout: Layout, kind: Kind, keys: Set[str]) -> Mapping[str, Item | None]
 def _inside(layout: Layout, homes: Sequence[Home], kind: Kind, keys: Set[str]) -> _Found:
     below, file, _ = items.IN_EXPERIMENT[kind]
     holders: dict[str, list[Home]] = {}
-    doubtful = set[str]()
+    doubtful = set(keys & layout.astray)
     for home in homes:
         for name in layout.names(kind, home, links=True):
             if name in keys:

@@ -187,7 +187,8 @@ def _inputs(run_folder: Folder, home: Folder, remarks: Remarks) -> dict[str, Any
         elif meta.get("source_type") == "DATASET":
             dataset = _dataset(home, source, folder.where, remarks)
             tags = meta.get("tags")
-            told = [{"key": str(key), "value": str(value)} for key, value in tags.items()] if tags else []
+            pairs = tags.items() if isinstance(tags, dict) else ()
+            told = [{"key": str(key), "value": str(value)} for key, value in pairs]
             datasets += [{"tags": told, "dataset": dataset}] if dataset is not None else []
     return ({"dataset_inputs": datasets} if datasets else {}) | ({"model_inputs": models} if models else {})
 

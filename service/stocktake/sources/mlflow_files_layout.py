@@ -49,6 +49,9 @@ class Layout:
         self.path = path
         self._root: Folder | None = None
         self._homes: list[Home] | None = None
+        self._by_id = dict[str, list[Home]]()
+        #: Runs that lie in no experiment, as `survey` met them.
+        self.astray = set[str]()
 
     @property
     def root(self) -> Folder:
@@ -110,11 +113,13 @@ class Layout:
 
     def homes_of(self, experiment: str) -> Sequence[Home]:
         """The folders of one id: two where it lies in .trash too."""
-        return [home for home in self.homes() if home.id == experiment]
+        self.homes()
+        return self._by_id.get(experiment, ())
 
     def survey(self, remarks: Remarks) -> Sequence[Home]:
         """Look which experiments there are. Raises SourceError when the folder cannot be listed."""
         found: list[Home] = []
+        self.astray = set()
         for trash in (False, True):
             try:
                 with self.parent(trash) as folder:
@@ -127,6 +132,9 @@ class Layout:
                     raise self._trouble(exc) from exc
                 remarks.problem(TRASH, unreadable(exc))
         self._homes = sorted(found, key=lambda home: (home.trash, len(home.id), home.id))
+        self._by_id = {}
+        for home in self._homes:
+            self._by_id.setdefault(home.id, []).append(home)
         return self._homes
 
     def _survey(self, folder: Folder, remarks: Remarks, *, trash: bool) -> Iterator[Home]:
@@ -141,7 +149,10 @@ class Layout:
             where = folder.path(name)
             try:
                 with folder.enter(name) as one:
-                    if (
+                    if _HEX.fullmatch(name) and one.has(META):
+                        self.astray.add(name)
+                        remarks.note("run outside any experiment", where)
+                    elif (
                         one.has(META)
                         or _NUMBER.fullmatch(name)
                         or any(self.like_a_run(one, below) for below in one.names())

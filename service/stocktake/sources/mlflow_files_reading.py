@@ -54,11 +54,16 @@ class Remarks:
 
     def problem(self, where: str, what: str) -> None:
         """Something could not be seen."""
-        self.problems.append(f"{where} {what}")
+        self.problems.append(f"{_printable(where)} {what}")
 
     def note(self, what: str, where: str) -> None:
         """Something is odd."""
-        self.notes.append((what, where))
+        self.notes.append((what, _printable(where)))
+
+
+def _printable(where: str) -> str:
+    """A path that any database and terminal takes, whatever bytes a name is made of."""
+    return where.encode("utf-8", "backslashreplace").decode()
 
 
 class Folder:
@@ -136,10 +141,18 @@ class Folder:
                 entry.name for entry in found if entry.is_dir(follow_symlinks=False) or (links and entry.is_symlink())
             )
 
-    def read(self, name: str, limit: int) -> bytes:
-        """Read a small file. Raises OSError, and Malformed for what is no plain file or longer than `limit`."""
-        with self.file(name) as (file, _):
-            raw = file.read(limit + 1)
+    def read(self, name: str, limit: int, *, ends: bytes = b"") -> bytes:
+        """Read a small file. Raises OSError, and Malformed for what is no plain file or longer than `limit`.
+
+        MLflow empties a file, then writes it: one that was touched just now and is empty, or does not end as it
+        should, is read again.
+        """
+        for _ in range(3):
+            with self.file(name) as (file, age):
+                raw = file.read(limit + 1)
+            if (raw and raw.endswith(ends)) or age > FRESH:
+                break
+            time.sleep(0.03)
         if len(raw) > limit:
             raise Malformed(f"is longer than {limit:,} bytes")
         return raw
@@ -171,19 +184,14 @@ def unreadable(exc: OSError) -> str:
 
 def read_map(folder: Folder, name: str = META) -> dict[str, Any]:
     """A YAML file that holds a map. Raises OSError, and Malformed."""
-    for _ in range(3):  # MLflow empties the file, then writes it: one that was touched just now is read again
-        with folder.file(name) as (file, age):
-            raw = file.read(META_LIMIT + 1)
-        if raw.strip() or age > FRESH:
-            break
-        time.sleep(0.05)
+    raw = folder.read(name, META_LIMIT, ends=b"\n")
     if not raw.strip():
         raise Malformed("is empty")
-    if len(raw) > META_LIMIT:
-        raise Malformed(f"is longer than {META_LIMIT:,} bytes")
     if raw.startswith(b"version https://git-lfs"):
         raise Malformed("is a pointer of Git LFS, not the file")
     try:
+        if b"&" in raw and b"*" in raw and any(isinstance(one, yaml.AliasEvent) for one in yaml.parse(raw, _Loader)):
+            raise Malformed("refers to itself, which MLflow never writes")  # a few lines can stand for gigabytes
         found = yaml.load(raw, Loader=_Loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise Malformed("is not YAML") from exc
