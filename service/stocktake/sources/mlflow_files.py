@@ -107,7 +107,7 @@ class MlflowFiles:
         """Turn one raw item into an asset."""
         raw, aside = items.split_aside(raw)
         asset = parse(kind, raw, owner_tags=self._config.owner_tags)
-        return replace(asset, aside=aside) if aside else asset
+        return replace(asset, aside={**asset.aside, **aside}) if aside else asset
 
     def confirm(self, kind: Kind, keys: Sequence[str]) -> Mapping[str, Item | None]:
         """Look for assets by id, wherever in the folder they may lie.
