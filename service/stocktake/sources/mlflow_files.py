@@ -20,11 +20,13 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import SourceError, Trouble
@@ -107,7 +109,7 @@ class MlflowFiles:
         """Turn one raw item into an asset."""
         raw, aside = items.split_aside(raw)
         asset = parse(kind, raw, owner_tags=self._config.owner_tags)
-        return replace(asset, aside={**asset.aside, **aside}) if aside else asset
+        return structs.replace(asset, aside={**asset.aside, **aside}) if aside else asset
 
     def confirm(self, kind: Kind, keys: Sequence[str]) -> Mapping[str, Item | None]:
         """Look for assets by id, wherever in the folder they may lie.
