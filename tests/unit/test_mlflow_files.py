@@ -315,6 +315,19 @@ def test_a_metric_that_is_not_understood_is_noted_and_left_out(mlruns: Path, lin
     assert look.problems == []
 
 
+def test_a_trace_shows_as_much_of_long_values_as_the_api_does(mlruns: Path) -> None:
+    trace = mlruns / "1" / "traces" / "tr-1"
+    place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": "1"}}
+    told = {"trace_id": "tr-1", "trace_location": place, "request_time": "2026-01-02T03:04:05Z", "state": "OK"}
+    make.meta(trace, **told).rename(trace / "trace_info.yaml")
+    make.write(trace / "tags" / "long", "t" * 5000)
+    make.write(trace / "request_metadata" / "long", "m" * 300)
+    make.write(trace / "request_metadata" / "mlflow.traceInputs", "what was asked")
+    document = Look(mlruns).reading.assets(Kind.TRACE)["tr-1"].document
+    assert (document["tags"], document["trace_metadata"]) == ({"long": "t" * 4096}, {"long": "m" * 250})
+    assert document["request_time"] == 1767323045000
+
+
 def test_values_of_any_bytes_are_carried(mlruns: Path) -> None:
     run = mlruns / "1" / run_id(1)
     make.write(run / "params" / "latin", b"caf\xe9")

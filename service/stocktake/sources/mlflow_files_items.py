@@ -20,6 +20,8 @@ from stocktake.sources.protocol import Item
 TRACE_META = "trace_info.yaml"
 _STATUS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 _MODEL_STATUS = {0: "UNSPECIFIED", 1: "PENDING", 2: "READY", 3: "UPLOAD_FAILED"}
+#: The API shows no more than so many letters of the metadata and of the tags of a trace.
+_SHOWN, _SHOWN_OF_TAG = 250, 4096
 _BESIDE = b'{"aside":'
 
 
@@ -131,8 +133,9 @@ def trace(folder: Folder, meta: Mapping[str, Any], _home: Folder, remarks: Remar
     item = {name: value for name, value in meta.items() if value is not None}
     lasted = item.pop("execution_duration_ms", None)
     item |= {"execution_duration": lasted} if lasted is not None else {}
-    for name, field in (("request_metadata", "trace_metadata"), ("tags", "tags")):
-        item[field] = {one["key"]: one["value"] for one in read_values(folder, name, remarks)}
+    for name, field, longest in (("request_metadata", "trace_metadata", _SHOWN), ("tags", "tags", _SHOWN_OF_TAG)):
+        values = {one["key"]: one["value"] for one in read_values(folder, name, remarks)}
+        item[field] = {key[:_SHOWN]: value[:longest] for key, value in values.items()}
     try:
         return Item(key, encode(item))
     except (TypeError, ValueError) as exc:
