@@ -102,6 +102,10 @@ class NothingKnown:
         """Never."""
         return None
 
+    def document(self, kind: Kind, key: str) -> Mapping[str, Any] | None:  # noqa: ARG002
+        """None."""
+        return None
+
     def aliases(self) -> Mapping[str, Mapping[str, str]]:
         """None."""
         return {}
