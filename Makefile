@@ -38,6 +38,7 @@ bench: $(VENV)/.dev ## measure speed and memory against their floors, about half
 	$(BIN)/python -m bench.redact
 	$(BIN)/python -m bench.scan $(ARGS)
 	$(BIN)/python -m bench.server
+	$(BIN)/python -m bench.folder
 
 .PHONY: check
 check: $(VENV)/.dev ## formatting, lint, types and the direction of imports

@@ -24,6 +24,7 @@ from stocktake.settings.timing import period
 from stocktake.sources import SOURCES
 from stocktake.sources.http import HttpConfig
 from stocktake.sources.mlflow_database import MlflowDatabaseConfig
+from stocktake.sources.mlflow_files import MlflowFilesConfig
 from stocktake.sources.mlflow_rest import MlflowRestConfig
 from stocktake.sources.protocol import Source
 from stocktake.store import figures, installation, ledger, migrate
@@ -254,6 +255,8 @@ def source_name(workspace: WorkspaceSettings) -> str:
 
 def address(workspace: WorkspaceSettings) -> str:
     """Return what is watched, as one string without a secret; an MLflow workspace is part of it."""
+    if workspace.mlflow.folder is not None:
+        return workspace.mlflow.folder.as_uri()
     base = next(str(given) for setting in _SOURCE_OF if (given := getattr(workspace.mlflow, setting))).rstrip("/")
     return f"{base}#{workspace.mlflow.workspace}" if workspace.mlflow.workspace else base
 
@@ -317,10 +320,22 @@ def _mlflow_database(
     )
 
 
+def _mlflow_files(
+    workspace: WorkspaceSettings,
+    settings: Settings,
+    environ: Mapping[str, str],  # noqa: ARG001 - a folder has no secret
+    slots: AbstractContextManager[object],  # noqa: ARG001 - nor a server that answers
+) -> MlflowFilesConfig:
+    folder = workspace.mlflow.folder
+    assert folder is not None
+    return MlflowFilesConfig(folder=folder, owner_tags=settings.owner_tags, run_overlap=workspace.mlflow.run_overlap)
+
+
 #: The setting that names what is watched -> the source that reads it, and what makes its configuration.
 _SOURCE_OF: Mapping[str, tuple[str, Callable[..., object]]] = {
     "uri": ("mlflow_rest", _mlflow_rest),
     "database": ("mlflow_database", _mlflow_database),
+    "folder": ("mlflow_files", _mlflow_files),
 }
 
 

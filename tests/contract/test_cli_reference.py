@@ -34,7 +34,20 @@ def test_every_command_and_every_exit_code_is_on_the_page() -> None:
     assert set(MEANING) == set(ExitCode)
     for code in ExitCode:
         assert f"| {int(code)} |" in page
-    for name in ["up", "worker", "scan", "status", "list", "show", "history", "changes", "diff", "doctor", "version"]:
+    for name in [
+        "up",
+        "try",
+        "worker",
+        "scan",
+        "status",
+        "list",
+        "show",
+        "history",
+        "changes",
+        "diff",
+        "doctor",
+        "version",
+    ]:
         assert f"### stocktake {name}\n" in page
     for name in (
         "scope list",
@@ -60,7 +73,7 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
     walk(typer.main.get_command(app), "stocktake")
 
 
-@pytest.mark.parametrize(("name", "fields"), [("change", rows.CHANGE), ("asset", rows.ASSET)])
+@pytest.mark.parametrize(("name", "fields"), [("change", rows.CHANGE), ("asset", rows.ASSET), ("figure", rows.FIGURE)])
 def test_the_documented_schema_has_every_field_that_is_written(name: str, fields: tuple[str, ...]) -> None:
     definition = schema()["$defs"][name]
     assert tuple(definition["properties"]) == fields

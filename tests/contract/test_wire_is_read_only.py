@@ -18,10 +18,11 @@ from stocktake.core.errors import SourceError
 from stocktake.sources import SOURCES
 from stocktake.sources.mlflow_database import open_backend
 from stocktake.sources.protocol import Source
+from tests.contract.test_folder_is_read_only import tree
 from tests.servers.known import PlainKnown
-from tests.servers.reading import database_source, mlflow_source, read
+from tests.servers.reading import database_source, files_source, mlflow_source, read
 from tests.servers.recording_proxy import recording_proxy
-from tests.servers.shared import Filled, filled_server
+from tests.servers.shared import Filled, filled_folder, filled_server
 
 #: The searches of MLflow's documentation that are asked by POST.
 SEARCHES = {
@@ -67,7 +68,17 @@ def state(folder: Path) -> dict[str, tuple[int, str]]:
     return {file.name: (file.stat().st_mtime_ns, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files}
 
 
-PROOFS: Mapping[str, Callable[[], None]] = {"mlflow_rest": over_http, "mlflow_database": in_a_file}
+def in_a_folder() -> None:
+    before = tree(filled_folder().path)
+    everything(files_source(filled_folder().path))
+    assert tree(filled_folder().path) == before
+
+
+PROOFS: Mapping[str, Callable[[], None]] = {
+    "mlflow_rest": over_http,
+    "mlflow_database": in_a_file,
+    "mlflow_files": in_a_folder,  # test_folder_is_read_only.py looks closer
+}
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))

@@ -119,8 +119,10 @@ class Content:
     models: list[str] = field(default_factory=list)
 
 
-def fill(uri: str, *, users: bool = False, workspace: str | None = None, v3: bool = True) -> Content:
-    """Fill an empty server."""
+def fill(
+    uri: str, *, users: bool = False, workspace: str | None = None, v3: bool = True, webhooks: bool = True
+) -> Content:
+    """Fill an empty server. A server over a folder has no webhooks."""
     writer = Writer(uri, ADMIN if users else None, workspace)
     try:
         experiment = writer.experiment("vision/ünïcode", team="vision")
@@ -157,6 +159,7 @@ def fill(uri: str, *, users: bool = False, workspace: str | None = None, v3: boo
             content.trace = writer.trace(experiment, "tr-" + "0" * 31 + "1", run)
             outputs = {"run_id": run, "models": [{"model_id": content.logged_model, "step": 7}]}
             writer.send(f"{V2}/runs/outputs", outputs)
+        if v3 and webhooks:
             hook = {"name": "to-chat", "url": "https://127.0.0.1:9/services/T000/B000/s3cr3t", "status": "DISABLED"}
             hook["events"] = [{"entity": "REGISTERED_MODEL", "action": "CREATED"}]  # type: ignore[assignment]
             writer.send(f"{V2}/webhooks", hook)
@@ -165,11 +168,16 @@ def fill(uri: str, *, users: bool = False, workspace: str | None = None, v3: boo
         writer.close()
 
 
-def fill_more(uri: str, content: Content) -> None:
-    """Add to a filled server of MLflow 3 what only some ways of reading can see, and what is easily read wrongly."""
+def fill_more(uri: str, content: Content, *, folder: bool = False) -> None:
+    """Add to a filled server of MLflow 3 what only some ways of reading can see, and what is easily read wrongly.
+
+    A server over a folder has no webhooks, and refuses % in a name.
+    """
     writer = Writer(uri)
     try:
         _fill_more(writer, content)
+        if not folder:
+            _only_in_a_database(writer, content)
     finally:
         writer.close()
 
@@ -188,7 +196,6 @@ def _fill_more(writer: Writer, content: Content) -> None:
     # A tombstone, a version with words of its own, a stage, an odd name, a prompt.
     writer.registered_model("buried", run, versions=2)
     writer.send(f"{V2}/model-versions/delete", {"name": "buried", "version": "1"}, method="DELETE")
-    writer.registered_model("Ünïcode 100%", run)
     about = {"name": "plain", "version": "1", "description": "words\n of 'its' own"}
     writer.send(f"{V2}/model-versions/update", about, method="PATCH")
     writer.send(f"{V2}/model-versions/set-tag", {"name": "plain", "version": "1", "key": "a b", "value": ""})
@@ -214,6 +221,10 @@ def _fill_more(writer: Writer, content: Content) -> None:
     writer.send(f"{V3}/traces", {"trace": {"trace_info": info}})
     going = {"trace_id": "tr-" + "0" * 31 + "3", "trace_location": location, "request_time": "2026-01-02T03:04:06.5Z"}
     writer.send(f"{V3}/traces", {"trace": {"trace_info": going | {"state": "IN_PROGRESS"}}})
+
+
+def _only_in_a_database(writer: Writer, content: Content) -> None:
+    writer.registered_model("Ünïcode 100%", content.run)
     hook = {"name": "both", "url": "https://127.0.0.1:9/x", "description": "words"}
     events = [{"entity": "MODEL_VERSION", "action": "CREATED"}, {"entity": "REGISTERED_MODEL", "action": "CREATED"}]
     writer.send(f"{V2}/webhooks", hook | {"events": events})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import SourceError
 from stocktake.sources.http import HttpConfig
 from stocktake.sources.mlflow_database import MlflowDatabase, MlflowDatabaseConfig
+from stocktake.sources.mlflow_files import MlflowFiles, MlflowFilesConfig
 from stocktake.sources.mlflow_rest import MlflowRest, MlflowRestConfig
 from stocktake.sources.protocol import Source
 from tests.servers.known import PlainKnown
@@ -78,6 +81,11 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self._at += timedelta(seconds=seconds)
+
+
+def files_source(folder: Path, clock: Clock | None = None, **options: Any) -> MlflowFiles:
+    """The source over a folder, with options of MlflowFilesConfig by name."""
+    return MlflowFiles(MlflowFilesConfig(folder=folder, **options), (clock or Clock()).now)
 
 
 def mlflow_source(uri: str, clock: Clock | None = None, **options: object) -> MlflowRest:

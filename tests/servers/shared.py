@@ -37,6 +37,23 @@ def filled_server() -> Filled:
     return Filled(server, fill(server.uri))
 
 
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """An `mlruns` folder that a real MLflow wrote, whose server has ended, and what lies in it."""
+
+    path: Path
+    content: Content
+
+
+@cache
+def filled_folder() -> Folder:
+    """A folder with a little of everything. Read it; a test that writes takes a copy."""
+    base = Path(_running.enter_context(tempfile.TemporaryDirectory(prefix="stocktake-mlruns-")))
+    path = base / "mlruns"
+    with mlflow_server(base, backend=str(path), environment={"MLFLOW_ALLOW_FILE_STORE": "true"}) as server:
+        return Folder(path, fill(server.uri, webhooks=False))
+
+
 @cache
 def server_with_users() -> Filled:
     """The same with MLflow's basic-auth app: `mlflow_server.ADMIN` sees everything."""

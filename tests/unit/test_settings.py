@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -232,7 +233,24 @@ class TestTrackingUri:
         inside = {"MLFLOW_TRACKING_URI": "sqlite:////x/mlflow.db", "MLFLOW_WORKSPACE": "team-a"}
         assert load_settings(None, inside).workspaces[0].mlflow.workspace == "team-a"
 
-    @pytest.mark.parametrize("uri", ["mlruns", "file:///x", "databricks", "https://u:hunter22@h", "http://"])
+    @pytest.mark.parametrize(
+        ("uri", "folder"),
+        [
+            ("mlruns", Path.cwd() / "mlruns"),
+            ("./mlruns", Path.cwd() / "mlruns"),
+            ("/data/churn 2/mlruns", Path("/data/churn 2/mlruns")),
+            ("file:///data/churn%202/mlruns", Path("/data/churn 2/mlruns")),
+        ],
+    )
+    def test_a_folder_is_named_after_the_one_it_lies_in(self, uri: str, folder: Path) -> None:
+        (workspace,) = load_settings(None, {"MLFLOW_TRACKING_URI": uri}).workspaces
+        assert workspace.mlflow.folder == folder
+        if folder.is_relative_to("/data"):
+            assert workspace.name == "churn-2"
+
+    @pytest.mark.parametrize(
+        "uri", ["databricks", "databricks-uc", "uc", "s3://b/mlruns", "https://u:hunter22@h", "http://"]
+    )
     def test_what_cannot_be_watched_is_refused(self, uri: str) -> None:
         with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI") as caught:
             load_settings(None, {"MLFLOW_TRACKING_URI": uri})
@@ -363,3 +381,29 @@ class TestInstallationKey:
         (tmp_path / "file").write_text("")
         with pytest.raises(ConfigError, match="cannot be read or made"):
             installation_key(tmp_path / "file" / "d", {})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("{folder: /m, uri: 'http://h'}", "exactly one of"),
+        ("{folder: /m, database: 'sqlite:////x.db'}", "exactly one of"),
+        ("{}", "exactly one of"),
+        ("{folder: /m, username: ann, password_env: P}", "belongs to `uri`"),
+        ("{folder: /m, password_env: P}", "belongs to `uri`"),
+        ("{folder: /m, workspace: team}", "belongs to `uri`"),
+        ("{folder: /m, insecure_tls: true}", "belong to `uri`"),
+    ],
+)
+def test_a_folder_has_nothing_of_a_server(load: Load, words: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(f"workspaces:\n- name: a\n  mlflow: {words}\n")
+
+
+def test_a_folder_that_is_not_there_is_fatal_and_the_same_one_twice_is_odd(load: Load) -> None:
+    settings = load(
+        "workspaces:\n- {name: a, mlflow: {folder: /nowhere/mlruns}}\n- {name: b, mlflow: {folder: /nowhere/mlruns}}\n"
+    )
+    assert problems(settings) == {
+        "workspaces[0].mlflow.folder": True, "workspaces[1].mlflow.folder": True, "workspaces[1].mlflow": False,
+    }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from stocktake import __version__
-from stocktake.cli import operate, questions, scans
+from stocktake.cli import operate, questions, scans, trying
 from stocktake.cli.exits import MEANING, ExitCode, Stop
 from stocktake.cli.render import clean, say
 from stocktake.cli.session import Session
@@ -85,6 +85,7 @@ def options(
 
 
 app.command("up")(operate.up)
+app.command("try")(trying.try_)
 app.command("worker")(operate.worker)
 app.command("scan")(scans.scan)
 app.command("status")(scans.status)

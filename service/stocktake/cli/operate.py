@@ -18,6 +18,7 @@ import typer
 from stocktake import __version__
 from stocktake.cli import rows
 from stocktake.cli.exits import ExitCode
+from stocktake.cli.offers import accepted
 from stocktake.cli.render import Output, clean, dumps, say, write_json, write_table, write_tsv
 from stocktake.cli.session import OutputOption, Session, WorkspaceOption, known, session
 from stocktake.core.errors import ConfigError
@@ -33,11 +34,14 @@ def up(
 ) -> int:
     """Watch, in the foreground, with health and metrics over HTTP. Ctrl-C stops it.
 
-    With a configuration file or MLFLOW_TRACKING_URI it watches those; with neither it runs the demonstration: a real
-    MLflow server on loopback, filled by training small models, scanned, changed and scanned again.
+    With a configuration file or MLFLOW_TRACKING_URI it watches those; with neither it offers ./mlflow.db and ./mlruns
+    where they are, or else runs the demonstration: a real MLflow server on loopback, filled by training small models,
+    scanned, changed and scanned again.
     """
     current = session(context)
     settings = current.settings()
+    if not demo and not settings.workspaces:
+        settings = accepted(settings) or settings
     if not demo and settings.workspaces:
         return _watch(current, settings)
     from stocktake.cli.questions import show_changes

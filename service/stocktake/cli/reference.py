@@ -24,6 +24,7 @@ _OBJECTS = (
     ("`scan`", "workspace", rows.SCAN, ("scopes",)),
     ("`status`", "workspace", rows.STATUS, ("coverage", "withheld", "last_hot", "last_sweep")),
     ("`scope list`", "kind of a workspace", rows.COVERED, ()),
+    ("`try`", "figure", rows.FIGURE, ()),
     ("`doctor`", "check", rows.CHECK, ()),
 )
 

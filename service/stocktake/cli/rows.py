@@ -37,6 +37,7 @@ PASS = ("scan_id", "mode", "state", "began_at", "finished_at", "passes", "last_f
 COVERAGE = ("kind", "partitions", "complete", "oldest_complete", "state", "reason")
 WITHHELD = ("kind", "partition", "count", "since", "confirmations", "accepted")
 COVERED = ("workspace", *COVERAGE, "withheld")
+FIGURE = ("figure", "meaning", "count", "bytes", "examples")
 CHECK = ("level", "check", "workspace", "message", "next_step")
 
 

@@ -19,7 +19,7 @@ from stocktake.core.assets import Kind, Mode
 from stocktake.core.errors import ConfigError, SourceError
 from stocktake.doctor.checks import Check, apart, fail, ok, warn
 from stocktake.settings import Settings, WorkspaceSettings
-from stocktake.sources.protocol import Source
+from stocktake.sources.protocol import NothingKnown, Source
 from stocktake.wiring import address, make_source
 
 _CLOCK = 60.0  # seconds that our clock and a watched server's may differ without a word
@@ -62,29 +62,10 @@ def workspace(settings: Settings, one: WorkspaceSettings, environ: Mapping[str, 
     yield from _unwatched(settings, one, facts)
 
 
-class _Nothing:
-    """An inventory that knows nothing yet: a source then begins at the beginning."""
-
-    def partition_sizes(self, kind: Kind) -> Mapping[str, int]:  # noqa: ARG002 - the protocol's names
-        return {}
-
-    def changed(self, kind: Kind) -> frozenset[str]:  # noqa: ARG002
-        return frozenset()
-
-    def last_look(self, kind: Kind) -> datetime | None:  # noqa: ARG002
-        return None
-
-    def document(self, kind: Kind, key: str) -> Mapping[str, Any] | None:  # noqa: ARG002
-        return None
-
-    def aliases(self) -> Mapping[str, Mapping[str, str]]:
-        return {}
-
-
 def _first_look(source: Source) -> tuple[dict[str, Any], list[str]]:
     """The server's facts and the keys of the first page of experiments, read the way a scan reads them."""
     facts: dict[str, Any] = {}
-    for listing in source.listings(Mode.HOT, _Nothing()):
+    for listing in source.listings(Mode.HOT, NothingKnown()):
         page = next(listing.pages, None)
         if page is not None and listing.scope.kind == Kind.WORKSPACE:
             facts = json.loads(page.items[0].raw)

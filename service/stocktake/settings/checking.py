@@ -34,7 +34,8 @@ def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
         found += _mlflow(f"{path}.mlflow", workspace.mlflow, environ)
         if workspace.schedule is not None:
             found += _schedule(f"{path}.schedule", workspace.schedule, settings)
-        place = (workspace.mlflow.uri or workspace.mlflow.database or "", workspace.mlflow.workspace)
+        mlflow = workspace.mlflow
+        place = (mlflow.uri or mlflow.database or str(mlflow.folder), mlflow.workspace)
         if place in places:
             found.append(
                 Problem(
@@ -68,6 +69,8 @@ def _mlflow(path: str, mlflow: MlflowSettings, environ: Mapping[str, str]) -> It
             yield _fatal(f"{path}.{key}", f"names the environment variable {name}, which is not set", f"Set {name}")
     if mlflow.ca_file is not None and not mlflow.ca_file.is_file():
         yield _fatal(f"{path}.ca_file", "names a file that is not there", "Check the path; it is the authorities' PEM")
+    if mlflow.folder is not None and not mlflow.folder.is_dir():
+        yield _fatal(f"{path}.folder", "names a folder that is not there", "Check the path, and that it is mounted")
     if mlflow.insecure_tls:
         yield _odd(f"{path}.insecure_tls", "trusts any certificate", "Name the authority under `ca_file` instead")
     if mlflow.database is not None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import platformdirs
 import yaml
@@ -146,10 +146,14 @@ def _from_mlflow(environ: Mapping[str, str]) -> dict[str, Any]:
     if re.match(r"(sqlite|postgres(ql)?)\b", scheme):
         inside = {"workspace": environ["MLFLOW_WORKSPACE"]} if environ.get("MLFLOW_WORKSPACE") else {}
         return {"workspaces": [{"name": "mlflow", "mlflow": {"database": uri} | inside}]}
+    # MLflow takes a path as it stands for a folder, but for the names of Databricks
+    if scheme == "file" or ("://" not in uri and not re.match(r"(databricks|uc)\b", scheme)):
+        folder = Path(_path(uri)).expanduser().absolute()
+        return {"workspaces": [{"name": _name(folder.parent.name), "mlflow": {"folder": folder}}]}
     if scheme not in ("http", "https"):
         raise ConfigError(
-            f"{_MLFLOW} is not the address of a server. Folders and other schemes are not read: give an http or https"
-            " address or a database (sqlite:///... or postgresql://...), or write a configuration file."
+            f"{_MLFLOW} is neither the address of a server nor a folder. Give an http or https address, a database"
+            " (sqlite:///... or postgresql://...) or an mlruns folder, or write a configuration file."
         )
     if environ.get("MLFLOW_TRACKING_AWS_SIGV4", "").lower() in ("true", "1"):
         raise ConfigError("MLFLOW_TRACKING_AWS_SIGV4 is set, but signing for AWS is not supported. Unset it.")
@@ -166,6 +170,11 @@ def _from_mlflow(environ: Mapping[str, str]) -> dict[str, Any]:
     return {"workspaces": [{"name": _host_name(uri), "mlflow": mlflow}]}
 
 
+def _path(uri: str) -> str:
+    """The path of a file: address, or of what is a path already."""
+    return unquote(urlsplit(uri).path) if uri.lower().startswith("file:") else uri
+
+
 def _host_name(uri: str) -> str:
     """Make a workspace name of an address: host, and port where it is not the scheme's own."""
     try:
@@ -173,6 +182,10 @@ def _host_name(uri: str) -> str:
         text = "-".join(str(part) for part in (parts.hostname, parts.port) if part)
     except ValueError:
         text = ""
+    return _name(text)
+
+
+def _name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].strip("-") or "mlflow"
 
 

@@ -221,13 +221,21 @@ class LogSettings(Model):
 
 
 class MlflowSettings(Model):
-    """One MLflow tracking server, by its address or by its backend database."""
+    """One MLflow tracking server, by its address or by its backend database; or an `mlruns` folder."""
 
-    uri: Http | None = Field(None, description="Address of the tracking server (http or https). Or `database`.")
+    uri: Http | None = Field(
+        None, description="Address of the tracking server (http or https). Or `database`, or `folder`."
+    )
     database: str | None = Field(
         None,
         description="Backend database of the server, read without the server and read-only: sqlite:////path/mlflow.db"
         " or postgresql://user@host/db. Much faster, and sees what the server does not show. Or `uri`.",
+    )
+    folder: Path | None = Field(
+        None,
+        description="An `mlruns` folder (a FileStore of MLflow), read as it lies: nothing is written and no link is"
+        " followed. Shows deleted logged models and when runs were deleted. Or `uri`.",
+        examples=["/data/mlruns"],
     )
     auth: Literal["none", "basic", "bearer", "azure"] = Field(
         "none",
@@ -273,6 +281,11 @@ class MlflowSettings(Model):
             raise ValueError(f"needs three slashes and a path (four for an absolute one). Write for example {example}")
         return value
 
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value if value is None else value.expanduser().absolute()
+
     @model_validator(mode="before")
     @classmethod
     def _infer_auth(cls, data: Any) -> Any:
@@ -283,14 +296,20 @@ class MlflowSettings(Model):
 
     @model_validator(mode="after")
     def _agree(self) -> MlflowSettings:
-        if (self.uri is None) == (self.database is None):
-            raise ValueError("needs exactly one of `uri` (a tracking server) and `database` (its backend database)")
-        if self.database is not None:
-            for name in ("username", "token_env", "ca_file"):
+        places = [name for name in ("uri", "database", "folder") if getattr(self, name) is not None]
+        if len(places) != 1:
+            raise ValueError(
+                "needs exactly one of `uri` (a tracking server), `database` (its backend database) and `folder` (an"
+                " mlruns folder)"
+            )
+        if (place := places[0]) != "uri":
+            apart = ("workspace", "password_env") if place == "folder" else ()
+            belongs = ("username", "token_env", "ca_file", *apart)
+            for name in belongs:
                 if getattr(self, name) is not None:
-                    raise ValueError(f"has `{name}`, which belongs to `uri`. Leave it out with `database`")
+                    raise ValueError(f"has `{name}`, which belongs to `uri`. Leave it out with `{place}`")
             if self.auth != "none" or self.insecure_tls:
-                raise ValueError("has `auth` or `insecure_tls`, which belong to `uri`. Leave them out with `database`")
+                raise ValueError(f"has `auth` or `insecure_tls`, which belong to `uri`. Leave them out with `{place}`")
             return self
         needs = {"basic": ("username", "password_env"), "bearer": ("token_env",)}.get(self.auth, ())
         for name in needs:

@@ -24,6 +24,8 @@ workspaces:
     mlflow: {uri: "http://127.0.0.1:5000"}
   - name: archive
     mlflow: {database: "sqlite:////data/mlflow.db"}
+  - name: first-tries
+    mlflow: {folder: /data/mlruns}
 ```
 
 Durations are whole numbers with a unit: `90s`, `10m`, `24h`, `7d`, `2w`, `1h30m`. Schedules are durations, or cron in
@@ -41,7 +43,8 @@ a variable. `stocktake` itself reads:
 | `STOCKTAKE_DATABASE_PASSWORD`, `PGPASSWORD` | password of `database`; the first that is set |
 | `STOCKTAKE_REDACTION_KEY` | the installation key (32 bytes, hex or base64); else `installation.key` in the data \
 folder, made at first use. Every worker of one database needs the same one |
-| `MLFLOW_TRACKING_URI` | without a configuration file: the one server to watch, named after its host. Its \
+| `MLFLOW_TRACKING_URI` | without a configuration file: the one server to watch, named after its host; or an \
+`mlruns` folder, named after the one it lies in. The server's \
 `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`, \
 `MLFLOW_TRACKING_SERVER_CERT_PATH`, `MLFLOW_TRACKING_INSECURE_TLS` and `MLFLOW_WORKSPACE` are taken too. They are \
 never used for the workspaces of a file, so that a token cannot leak to another host |

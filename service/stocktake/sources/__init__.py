@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stocktake.sources.mlflow_database import MlflowDatabase
+from stocktake.sources.mlflow_files import MlflowFiles
 from stocktake.sources.mlflow_rest import MlflowRest
 from stocktake.sources.protocol import Source
 
 #: Each factory takes the source's own configuration and the clock: `SOURCES["mlflow_rest"](config, now)`.
 SOURCES: Mapping[str, Callable[..., Source]] = {
+    "mlflow_files": MlflowFiles,
     "mlflow_rest": MlflowRest,
     "mlflow_database": MlflowDatabase,
 }

@@ -87,6 +87,30 @@ class Known(Protocol):
         ...
 
 
+class NothingKnown:
+    """An inventory that knows nothing yet: a source then begins at the beginning."""
+
+    def partition_sizes(self, kind: Kind) -> Mapping[str, int]:  # noqa: ARG002 - the protocol's names
+        """Nothing."""
+        return {}
+
+    def changed(self, kind: Kind) -> frozenset[str]:  # noqa: ARG002
+        """Nothing."""
+        return frozenset()
+
+    def last_look(self, kind: Kind) -> datetime | None:  # noqa: ARG002
+        """Never."""
+        return None
+
+    def document(self, kind: Kind, key: str) -> Mapping[str, Any] | None:  # noqa: ARG002
+        """None."""
+        return None
+
+    def aliases(self) -> Mapping[str, Mapping[str, str]]:
+        """None."""
+        return {}
+
+
 @dataclass(slots=True)
 class Traffic:
     """What a source asked of the watched server so far in this scan."""
