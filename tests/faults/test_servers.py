@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
 from sqlalchemy import Engine
 
 from stocktake import pipeline
@@ -19,7 +18,7 @@ from tests.faults.matrix import KEY, documents, scan
 from tests.servers.content import V2, V3, Writer, fill
 from tests.servers.mlflow_server import ADMIN, mlflow_server, stop
 from tests.servers.recording_proxy import Reply, Seen, recording_proxy
-from tests.servers.shared import filled_server, server_with_users
+from tests.servers.shared import server_with_users
 
 CHANGES = ("created", "updated", "deleted", "restored", "purged")
 
@@ -52,19 +51,16 @@ def test_a_server_restarted_in_the_middle_of_a_scan_loses_nothing(engine: Engine
     assert documents(engine) == before
 
 
-@pytest.mark.parametrize("minutes", [-10, 10])
-def test_a_hot_pass_sees_a_run_whose_clock_is_ten_minutes_off(engine: Engine, minutes: int) -> None:
-    with recording_proxy(filled_server().server.uri) as proxy:
+def test_a_hot_pass_sees_runs_whose_clocks_are_ten_minutes_off(engine: Engine, tmp_path: Path) -> None:
+    with mlflow_server(tmp_path) as server, recording_proxy(server.uri) as proxy:
+        writer = Writer(server.uri)
+        experiment = writer.experiment("by other clocks")
         scan(engine, proxy, Mode.SWEEP)
-        writer = Writer(filled_server().server.uri)
-        start = int((time.time() + minutes * 60) * 1000)
-        run = writer.run(filled_server().content.experiment, "by another clock", start=start)
-        try:
+        for minutes in (-10, 10):
+            run = writer.run(experiment, start=int((time.time() + minutes * 60) * 1000))
             assert changes(scan(engine, proxy, Mode.HOT)) == {"created": 1}
             assert ("run", run) in documents(engine)
-        finally:
-            writer.send(f"{V2}/runs/delete", {"run_id": run})
-            writer.close()
+        writer.close()
 
 
 def test_a_right_taken_away_and_given_back_changes_nothing(engine: Engine) -> None:
