@@ -158,7 +158,7 @@ def _false(change: history.ChangeRow, world: MovingMlflow) -> str | None:
     elif change.kind == Kind.LOGGED_MODEL and change.type == "deleted":
         # The last state that was seen, marked: what became of it before it vanished cannot be known over REST.
         there = [state is not None and state["lifecycle_stage"] == "active" for state in states]
-        ok = there[0] and not there[-1] and [one["path"] for one in change.fields] == ["lifecycle_stage"]
+        ok = any(there) and not there[-1] and [one["path"] for one in change.fields] == ["lifecycle_stage"]
     else:
         said = sorted(row for one in change.fields for row in _said(one))
         ok = any(
