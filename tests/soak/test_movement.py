@@ -4,6 +4,7 @@ clean sweep of the quiet server makes the inventory equal to it."""
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -43,32 +44,32 @@ def _episode(engine: Engine, place: Served, seed: int, tally: _Tally, *, passes:
     mover.begin()
     workspace, page = f"w{seed}", choose.choice([2, 3, 5, 8, 20])
     guard = Guard() if seed % 3 == 0 else witness.OPEN_GUARD
-    depth = 0
+    inside = threading.Lock()  # held by the one hot pass that may run while a page of a sweep is under way
+    hot_ones: list[Mode] = []
+    most_acts = 0
 
     def moves(path: str, number: int) -> object:
-        nonlocal depth
         before = world.acts
-        if choose.random() < 0.5:
+        if choose.random() < 0.5 and world.acts < most_acts:
             mover.acts(3)
-        if depth == 1 and "runs/search" in path and choose.random() < 0.05:
-            one_pass(Mode.HOT, "nested")
-            mover.acts(2)
         tally.during += world.acts - before
+        if choose.random() < 0.1 and "runs/search" in path and hot_ones and inside.acquire(blocking=False):
+            try:
+                one_pass(hot_ones.pop(), "nested")
+            finally:
+                inside.release()
         return PLAY_ALONG
 
     def one_pass(mode: Mode, name: str) -> None:
-        nonlocal depth
-        depth += 1 if mode == Mode.SWEEP else 2
-        try:
-            witness.scan(engine, place.uri, mode, workspace=workspace, page=page, guard=guard)
-        finally:
-            depth -= 1 if mode == Mode.SWEEP else 2
+        witness.scan(engine, place.uri, mode, workspace=workspace, page=page, guard=guard)
         tally.passes[name] += 1
 
     for _ in range(passes):
         mover.acts(6)
         world.interfere = moves
         mode = choose.choice([Mode.SWEEP, Mode.SWEEP, Mode.HOT])
+        most_acts = world.acts + 40  # every act makes pages, and every page acts: there must be an end
+        hot_ones[:] = [Mode.HOT] * choose.randint(0, 2) if mode == Mode.SWEEP else []
         one_pass(mode, mode)
         world.interfere = None
     report = witness.scan(engine, place.uri, Mode.SWEEP, workspace=workspace, page=page, guard=guard)

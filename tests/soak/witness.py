@@ -31,7 +31,7 @@ KEY = b"k" * 32
 KINDS = (Kind.EXPERIMENT, Kind.RUN, Kind.LOGGED_MODEL)
 
 #: The database's clock is carried forward by each pass and lags by less than its quickest round trip.
-_LAG = timedelta(milliseconds=2)
+LAG = timedelta(milliseconds=2)
 
 #: Believes every confirmed removal: what the guard withholds is proved elsewhere.
 OPEN_GUARD = Guard(share=1.0, assets=10**9)
@@ -150,7 +150,7 @@ def _false(change: history.ChangeRow, world: MovingMlflow) -> str | None:
     truth = world.truth.get((Kind(change.kind), change.key))
     if truth is None:
         return "it never existed"
-    states = truth.between(change.not_before, change.not_after + _LAG)
+    states = truth.between(change.not_before, change.not_after + LAG)
     if change.type == "created":
         ok = states[0] is None and any(state is not None for state in states)
     elif change.type == "purged":
@@ -230,9 +230,13 @@ class Mover:
         return self.choose.choice(sorted(found)) if found else None
 
     def _experiment(self) -> None:
-        self.world.add_experiment(str(self._next()))
+        if len(self.world.there(Kind.EXPERIMENT)) > _MOST_EXPERIMENTS:
+            return self._purge_experiment()
+        return self.world.add_experiment(str(self._next()))
 
     def _run(self) -> None:
+        if len(self.world.there(Kind.RUN)) > _MOST_RUNS:
+            return self._purge_run()
         if (experiment := self._any(Kind.EXPERIMENT, "active")) is not None:
             status = self.choose.choice(["RUNNING", "FINISHED", "FAILED"])
             ago = self.choose.choice([0, 0, 0, 86_400_000 * self.choose.randint(1, 9)])  # some are backdated
@@ -290,6 +294,7 @@ class Mover:
             self.world.purge(Kind.EXPERIMENT, key)
 
 
+_MOST_RUNS, _MOST_EXPERIMENTS = 60, 8
 _WEIGHTS = {"_experiment": 2, "_run": 20, "_model": 4, "_finish": 8, "_tag": 14, "_metric": 6, "_rename": 4,
             "_mark_run": 12, "_mark_experiment": 4, "_mark_model": 1, "_purge_run": 12, "_purge_model": 1,
             "_purge_experiment": 1}  # fmt: skip
@@ -308,5 +313,3 @@ def released(engine: Engine, patience: float = 30.0) -> None:
                 return
         time.sleep(0.01)
     raise AssertionError("a killed pass still holds its lock")
-
-

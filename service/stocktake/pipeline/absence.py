@@ -189,9 +189,7 @@ class Judge:
             counts,
         )
 
-    def _end(
-        self, one: Ended, gone: Sequence[int], question: Question, publish: Callable[[list[Staged]], None]
-    ) -> int:
+    def _end(self, one: Ended, gone: Sequence[int], question: Question, publish: Callable[[list[Staged]], None]) -> int:
         at = question.asked_at or one.began_at
         known = question.answered_at or at
         if self.source.kinds[one.kind].sees_deleted:

@@ -41,9 +41,7 @@ class Intake:
         """The keyed digest of an item's raw bytes: the same as published means that nothing needs to be done."""
         return canonical.raw_digest(raw, self._raw_key)
 
-    def stage(
-        self, kind: Kind, raw: bytes, digest: bytes, at: datetime, answered_at: datetime | None = None
-    ) -> Staged:
+    def stage(self, kind: Kind, raw: bytes, digest: bytes, at: datetime, answered_at: datetime | None = None) -> Staged:
         """Make an item ready: asked for at one time, answered by another.
 
         Raises SourceError(SHAPE) when it is not understood.
