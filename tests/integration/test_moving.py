@@ -78,7 +78,12 @@ def test_a_row_removed_before_a_page_makes_none_be_skipped(
     engine: Engine, place: Served, removed: list[str], page: int
 ) -> None:
     world = place.world  # runs are listed from run5 down to run0
-    _at(world, "runs/search", 2, lambda: [world.purge(Kind.RUN, key) for key in removed])
+
+    def remove() -> None:
+        for key in removed:
+            world.purge(Kind.RUN, key)
+
+    _at(world, "runs/search", 2, remove)
     report = witness.scan(engine, place.uri, Mode.SWEEP, workspace="w", page=page)
     assert report.state == ScanState.COMPLETE
     with engine.connect() as connection:

@@ -231,13 +231,14 @@ class Mover:
 
     def _experiment(self) -> None:
         if len(self.world.there(Kind.EXPERIMENT)) > _MOST_EXPERIMENTS:
-            return self._purge_experiment()
-        return self.world.add_experiment(str(self._next()))
+            self._purge_experiment()
+        else:
+            self.world.add_experiment(str(self._next()))
 
     def _run(self) -> None:
         if len(self.world.there(Kind.RUN)) > _MOST_RUNS:
-            return self._purge_run()
-        if (experiment := self._any(Kind.EXPERIMENT, "active")) is not None:
+            self._purge_run()
+        elif (experiment := self._any(Kind.EXPERIMENT, "active")) is not None:
             status = self.choose.choice(["RUNNING", "FINISHED", "FAILED"])
             ago = self.choose.choice([0, 0, 0, 86_400_000 * self.choose.randint(1, 9)])  # some are backdated
             self.world.add_run(f"{self.choose.getrandbits(32):08x}{self._next()}", experiment, status=status, ago=ago)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from stocktake.core import canonical
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError, Fenced, Stopped
+from stocktake.store.engine import trouble
 
 #: First half of the two-part advisory lock keys of claims; the second is workspace and mode.
 LOCK = 0x73746B02
@@ -135,7 +136,7 @@ def _open(connection: Connection, wid: int, name: str, source: str, mode: Mode, 
 def _give_up(engine: Engine, claim: Claim, why: Exception) -> None:
     """Say in the ledger why a scan was left, if the database still answers and nobody took the scan over."""
     ours = isinstance(why, (ConfigError, Stopped))  # the words of others may hold anything
-    reason = canonical.escape(str(why))[:2000] if ours and str(why) else type(why).__name__
+    reason = canonical.escape((str(why) if ours else trouble(why)) or type(why).__name__)[:2000]
     with contextlib.suppress(SQLAlchemyError), engine.begin() as connection:
         connection.execute(
             text(

@@ -310,8 +310,8 @@ def change(
     """Make the row of a change."""
     fields = [{"path": f.path, "before": f.before, "after": f.after} for f in found.fields]
     return (
-        claim.workspace_id, asset_id, kind, claim.scan_id, at, not_before, not_after, str(found.type), str(found.category),
-        name, None, None, canonical.encode({"fields": fields})[len('{"fields":') : -1].decode(),
+        claim.workspace_id, asset_id, kind, claim.scan_id, at, not_before, not_after, str(found.type),
+        str(found.category), name, None, None, canonical.encode({"fields": fields})[len('{"fields":') : -1].decode(),
         str(told.kind) if told else None, told.key if told else None, str(told.type) if told else None,
     )  # fmt: skip
 
