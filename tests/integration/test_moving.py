@@ -107,3 +107,20 @@ def test_rows_added_and_removed_at_once_make_none_be_skipped(engine: Engine, pla
         witness.equal_to_server(connection, "w", world)
         _, false = witness.false_changes(connection, "w", world)
     assert not false
+
+
+def test_what_a_filter_hid_was_not_created_after_the_filtered_look(engine: Engine, place: Served) -> None:
+    world = place.world
+    world.hidden = {"run3", "1"}
+    witness.scan(engine, place.uri, Mode.SWEEP, workspace="w", filtered=True)
+    world.hidden = set()
+    world.add_experiment("2")
+    world.add_run("run9", "2")
+    world.hidden = {"run9"}
+    witness.scan(engine, place.uri, Mode.SWEEP, workspace="w", filtered=True)
+    world.hidden = set()
+    witness.scan(engine, place.uri, Mode.SWEEP, workspace="w")
+    with engine.connect() as connection:
+        held, false = witness.false_changes(connection, "w", world)
+    assert held["created"] >= 2
+    assert not false, "\n".join(false)

@@ -60,7 +60,8 @@ class MovingMlflow:
         self.acts = 0
         self.requests = 0
         self.interfere: Interference | None = None
-        self.hidden: set[str] = set()  # runs left out of every list, as a filter by permission does
+        self.hidden: set[str] = set()  # not shown at all, as by a filter of permissions
+        self.unlisted: set[str] = set()  # left out of lists, though they answer by id
         self._last = 0
 
     # ---- acts -------------------------------------------------------------------------------------------------------
@@ -189,7 +190,9 @@ class MovingMlflow:
             return 200, {one: _wire(kind, str(key), document)}
 
     def _search(self, kind: Kind, many: str, query: Mapping[str, Any]) -> Mapping[str, Any]:
-        rows = [(key, document) for key, document in self.there(kind).items() if key not in self.hidden]
+        asked_by_id = " IN " in (query.get("filter") or "")
+        left_out = self.hidden if asked_by_id else self.hidden | self.unlisted
+        rows = [(key, document) for key, document in self.there(kind).items() if key not in left_out]
         if kind != Kind.EXPERIMENT:
             rows = [(k, d) for k, d in rows if d["info"]["experiment_id"] in query["experiment_ids"]]
             rows = [(k, d) for k, d in rows if _passes(k, d, query.get("filter") or "")]

@@ -210,7 +210,7 @@ class Mover:
 
     def act(self) -> None:
         """One act, if there is anything for it to act upon."""
-        names, weights = zip(*_WEIGHTS.items(), strict=True)
+        names, weights = zip(*WEIGHTS.items(), strict=True)
         getattr(self, self.choose.choices(names, weights)[0])()
 
     def acts(self, most: int) -> None:
@@ -296,7 +296,7 @@ class Mover:
 
 
 _MOST_RUNS, _MOST_EXPERIMENTS = 60, 8
-_WEIGHTS = {"_experiment": 2, "_run": 20, "_model": 4, "_finish": 8, "_tag": 14, "_metric": 6, "_rename": 4,
+WEIGHTS = {"_experiment": 2, "_run": 20, "_model": 4, "_finish": 8, "_tag": 14, "_metric": 6, "_rename": 4,
             "_mark_run": 12, "_mark_experiment": 4, "_mark_model": 1, "_purge_run": 12, "_purge_model": 1,
             "_purge_experiment": 1}  # fmt: skip
 

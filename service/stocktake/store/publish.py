@@ -175,6 +175,7 @@ WHERE a.workspace_id = %(wid)s AND a.kind = s.kind AND a.key = s.key
 
 # New assets: created, if their scope had been listed completely before, or their experiment was itself seen to be
 # created; through a permission filter only if the source says that it is younger than the last look; else baseline.
+# A filtered look that did not show it says nothing of when it began: only a complete one is a look before.
 _JUDGE_NEW = """
 UPDATE stage s SET
     asset_id = nextval('asset_asset_id_seq'),
@@ -183,7 +184,8 @@ UPDATE stage s SET
         WHEN d.first_complete_at IS NOT NULL OR d.parent_created THEN 'created'
         WHEN d.first_listed_at IS NOT NULL AND s.created_at > d.last_listed_at - %(margin)s::interval THEN 'created'
         ELSE 'baseline' END,
-    not_before = coalesce(d.last_complete_at, d.last_listed_at, d.parent_not_before)
+    not_before = coalesce(d.last_complete_at, CASE WHEN d.parent_created THEN d.parent_not_before END,
+                          d.last_listed_at - %(margin)s::interval)
 FROM (
     SELECT p.kind, p.partition, c.first_complete_at, c.first_listed_at, c.last_complete_at, c.last_listed_at,
            e.asset_id IS NOT NULL OR x.key IS NOT NULL AS parent_created,
