@@ -360,6 +360,13 @@ def test_two_scans_of_one_mode_do_not_overlap(engine: Engine, world: World) -> N
     assert scan(engine, world).state == ScanState.COMPLETE
 
 
+def test_a_scan_may_begin_the_moment_another_has_ended_or_was_stopped(engine: Engine, world: World) -> None:
+    for _ in range(10):
+        assert scan(engine, world).state == ScanState.COMPLETE
+        with pytest.raises(Stopped):
+            scan(engine, world, stop=lambda: True)
+
+
 def test_a_scan_that_was_taken_over_publishes_nothing_more(engine: Engine, world: World) -> None:
     scan(engine, world)
     world.runs["run00"]["tags"]["x"] = "1"

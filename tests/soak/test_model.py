@@ -28,8 +28,10 @@ _ACTS = sorted(name for name in witness.WEIGHTS if name != "_experiment")
 #: What a request meets instead of its answer: a status, half of the answer, a broken connection.
 _FAULTS = [500, 503, 404, 403, 401, 0.5, 0.0, None]
 _modes = st.sampled_from(Mode)
+_acts = st.lists(st.tuples(st.sampled_from(_ACTS), st.integers(0, 999)), max_size=6)
 _names = count()
 
+_Acts = list[tuple[str, int]]
 State = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -58,71 +60,78 @@ class Model(RuleBasedStateMachine):
     def begin(self, runs: int) -> None:
         self.mover.begin(experiments=2, runs=runs)
 
-    @rule(act=st.sampled_from(_ACTS), pick=st.integers(0, 999), times=st.integers(1, 4))
-    def act(self, act: str, pick: int, times: int) -> None:
-        self.tally.rules["acts"] += 1
-        self.mover.choose = random.Random(pick)
-        for _ in range(times):
+    def _do(self, acts: _Acts) -> None:
+        for act, pick in acts:
+            self.mover.choose = random.Random(pick)
             getattr(self.mover, act)()
 
-    @rule(mode=_modes)
-    def good_pass(self, mode: Mode) -> None:
+    @rule(mode=_modes, acts=_acts)
+    def good_pass(self, mode: Mode, acts: _Acts) -> None:
         self.tally.rules[f"{mode} passes"] += 1
         self._pass(mode)
 
-    @rule(mode=_modes, fault=st.sampled_from(_FAULTS), at=st.integers(1, 14), times=st.integers(1, 3))
-    def pass_with_a_fault(self, mode: Mode, fault: object, at: int, times: int) -> None:
+    @rule(mode=_modes, acts=_acts, fault=st.sampled_from(_FAULTS), at=st.integers(1, 14), times=st.integers(1, 3))
+    def pass_with_a_fault(self, mode: Mode, acts: _Acts, fault: object, at: int, times: int) -> None:
+        self._do(acts)
         self.tally.rules["passes with a fault"] += 1
         first = self.world.requests + at
         self.world.interfere = lambda _, number: fault if first <= number < first + times else PLAY_ALONG
         self._pass(mode)
 
-    @rule(mode=_modes)
-    def pass_over_an_unreachable_server(self, mode: Mode) -> None:
+    @rule(mode=_modes, acts=_acts)
+    def pass_over_an_unreachable_server(self, mode: Mode, acts: _Acts) -> None:
+        self._do(acts)
         self.tally.rules["unreachable"] += 1
         self.world.interfere = lambda _, __: None
         assert self._pass(mode) == ScanState.FAILED
 
-    @rule(mode=_modes, share=st.sampled_from([0.0, 0.5, 1.0]), pick=st.integers(0, 99))
-    def pass_through_a_filter(self, mode: Mode, share: float, pick: int) -> None:
+    @rule(mode=_modes, acts=_acts, share=st.sampled_from([0.0, 0.5, 1.0]), pick=st.integers(0, 99))
+    def pass_through_a_filter(self, mode: Mode, acts: _Acts, share: float, pick: int) -> None:
+        self._do(acts)
         self.tally.rules["filtered passes"] += 1
         choose = random.Random(pick)
         there = [key for kind in witness.KINDS for key in self.world.there(kind)]
         self.world.hidden = {key for key in there if choose.random() < share}
         self._pass(mode, filtered=True)
 
-    @rule(mode=_modes, share=st.sampled_from([0.2, 0.5]), pick=st.integers(0, 99))
-    def pass_over_lists_that_leave_things_out(self, mode: Mode, share: float, pick: int) -> None:
+    @rule(mode=_modes, acts=_acts, share=st.sampled_from([0.2, 0.5]), pick=st.integers(0, 99))
+    def pass_over_lists_that_leave_things_out(self, mode: Mode, acts: _Acts, share: float, pick: int) -> None:
         """As OFFSET pages do when rows move: what is left out of a list answers by id all the same."""
+        self._do(acts)
         self.tally.rules["lists with holes"] += 1
         choose = random.Random(pick)
         known = {change.key for change in self._changes()}
         self.world.unlisted = {key for key in sorted(known) if choose.random() < share}
         self._pass(mode)
 
-    @rule(mode=_modes, pages=st.integers(0, 6))
-    def pass_that_is_cut(self, mode: Mode, pages: int) -> None:
+    @rule(mode=_modes, acts=_acts, pages=st.integers(0, 6))
+    def pass_that_is_cut(self, mode: Mode, acts: _Acts, pages: int) -> None:
+        self._do(acts)
         self.tally.rules["cut passes"] += 1
         asked = count()
         with suppress(Stopped):
             self._pass(mode, stop=lambda: next(asked) >= pages)
         self._quiet()
 
-    @rule(mode=_modes, act=st.sampled_from(_ACTS), pick=st.integers(0, 999), at=st.integers(1, 14))
-    def pass_while_something_happens(self, mode: Mode, act: str, pick: int, at: int) -> None:
+    @rule(mode=_modes, acts=_acts, at=st.integers(1, 14))
+    def pass_while_something_happens(self, mode: Mode, acts: _Acts, at: int) -> None:
         self.tally.rules["passes over a moving server"] += 1
-        self.mover.choose, asked_at = random.Random(pick), self.world.requests + at
+        asked_at = self.world.requests + at
 
         def happen(_: str, number: int) -> object:
             if number == asked_at:
-                getattr(self.mover, act)()
+                self._do(acts)
             return PLAY_ALONG
 
         self.world.interfere = happen
         self._pass(mode)
 
-    @rule()
-    def a_clean_sweep_is_the_server(self) -> None:
+    @rule(acts=_acts)
+    def sweep_then_compare(self, acts: _Acts) -> None:
+        self._do(acts)
+        self._compare()
+
+    def _compare(self) -> None:
         self.tally.rules["clean sweeps"] += 1
         assert self._pass(Mode.SWEEP) == ScanState.COMPLETE
         with self.engine.connect() as connection:
@@ -133,7 +142,7 @@ class Model(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self._quiet()
-        self.a_clean_sweep_is_the_server()
+        self._compare()
         with self.engine.connect() as connection:
             self.tally.spans += adds_up(connection, self.workspace, random.Random(self.world.acts))
         self.tally.examples += 1
