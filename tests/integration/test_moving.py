@@ -54,7 +54,7 @@ def test_what_happens_while_a_page_is_under_way_lies_between_the_looks(engine: E
     _at(world, "runs/search", 1, acts[act])
     witness.scan(engine, place.uri, Mode.SWEEP, workspace="w")
     change = _only_change(engine)
-    at, _ = world.truth[Kind.RUN, change.key].states[-1]
+    at = world.truth[Kind.RUN, change.key].states[-1][0]
     assert change.not_before is not None
     assert change.not_before <= at <= change.not_after + witness.LAG
 
@@ -66,7 +66,7 @@ def test_a_run_purged_while_it_is_asked_for_by_id_lies_between_the_looks(engine:
     _at(world, "runs/get", 1, lambda: world.purge(Kind.RUN, "run3"))
     witness.scan(engine, place.uri, Mode.SWEEP, workspace="w")
     change = _only_change(engine)
-    at, _ = world.truth[Kind.RUN, "run3"].states[-1]
+    at = world.truth[Kind.RUN, "run3"].states[-1][0]
     assert (change.type, change.key) == ("purged", "run3")
     assert change.not_before is not None
     assert change.not_before <= at <= change.not_after + witness.LAG

@@ -32,20 +32,20 @@ Interference = Callable[[str, int], object]
 
 @dataclass(slots=True)
 class Truth:
-    """Every state of one asset with the time it began; None is "not there"."""
+    """Every state of one asset, not begun before one time and begun by another; None is "not there"."""
 
-    states: list[tuple[datetime, Document | None]] = field(default_factory=list)
+    states: list[tuple[datetime, datetime, Document | None]] = field(default_factory=list)
 
     @property
     def now(self) -> Document | None:
-        return self.states[-1][1] if self.states else None
+        return self.states[-1][2] if self.states else None
 
     def between(self, start: datetime | None, end: datetime) -> list[Document | None]:
-        """The states that held at some moment of an interval, in order."""
-        begun = [(None, None), *self.states]
+        """The states that may have held at some moment of an interval, in order."""
+        begun = [(None, None, None), *self.states]
         held: list[Document | None] = []
-        for index, (at, document) in enumerate(begun):
-            over = begun[index + 1][0] if index + 1 < len(begun) else None
+        for index, (at, _, document) in enumerate(begun):
+            over = begun[index + 1][1] if index + 1 < len(begun) else None
             if (at is None or at <= end) and (start is None or over is None or over > start):
                 held.append(document)
         return held
@@ -66,12 +66,12 @@ class MovingMlflow:
 
     # ---- acts -------------------------------------------------------------------------------------------------------
 
-    def put(self, kind: Kind, key: str, document: Document | None) -> None:
-        """Let an asset be in a state, from now on."""
+    def put(self, kind: Kind, key: str, document: Document | None, since: datetime | None = None) -> None:
+        """Let an asset be in a state, from now on; `since` is when another server was asked to put it there."""
         with self.lock:
-            truth = self.truth.setdefault((kind, key), Truth())
+            truth, now = self.truth.setdefault((kind, key), Truth()), datetime.now(UTC)
             if truth.now != document:
-                truth.states.append((datetime.now(UTC), document))
+                truth.states.append((since or now, now, document))
                 self.acts += 1
 
     def edit(self, kind: Kind, key: str, path: str, value: object) -> None:

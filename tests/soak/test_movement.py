@@ -7,14 +7,18 @@ import random
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.guard import Guard
+from tests.servers.mlflow_server import mlflow_server
 from tests.servers.moving_mlflow import PLAY_ALONG, MovingMlflow, Served, served
 from tests.soak import witness
+from tests.soak.real_mover import RealMover
 
 
 @dataclass(slots=True)
@@ -98,6 +102,40 @@ def _prove(engine: Engine, seed: int, *, seconds: float, passes: int) -> None:
 
 def test_no_change_is_reported_that_did_not_happen(engine: Engine) -> None:
     _prove(engine, 20261127, seconds=8, passes=12)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_movement_of_a_real_server(engine: Engine, tmp_path: Path) -> None:
+    """The same on `mlflow server`, moved by a thread of its own: nothing about paging is ours here."""
+    seed, passes, ended = witness.seed(), Counter[str](), threading.Event()
+    witness.say(f"movement of a real server: seed {seed}")
+    with mlflow_server(tmp_path) as server, RealMover(server, random.Random(seed)) as mover:
+        mover.begin()
+        deadline = witness.Deadline(witness.budget() / 4)
+        thread = threading.Thread(target=mover.move_until, args=[ended])
+        thread.start()
+        choose = random.Random(seed)
+        try:
+            while not deadline.passed():
+                mode = choose.choice([Mode.SWEEP, Mode.SWEEP, Mode.HOT])
+                witness.scan(engine, server.uri, mode, workspace="real", page=choose.choice([2, 5, 20]))
+                passes[mode] += 1
+        finally:
+            ended.set()
+            thread.join()
+        assert mover.failure is None, mover.failure
+        assert witness.scan(engine, server.uri, Mode.SWEEP, workspace="real", page=5).state == ScanState.COMPLETE
+    with engine.connect() as connection:
+        witness.equal_to_server(connection, "real", mover.world)
+        held, false = witness.false_changes(connection, "real", mover.world)
+    assert not false, f"{len(false)} of {held.total()} changes are false:\n" + "\n".join(false[:10])
+    types = ", ".join(f"{number:,} {name}" for name, number in sorted(held.items()))
+    witness.say(
+        f"movement of a real server: seed {seed}, MLflow {version('mlflow')}, {mover.world.acts:,} acts, {passes.total()}"
+        f" passes, {held.total():,} changes held against the truth ({types}), 0 false, inventory equal to the server;"
+        f" {deadline.taken():.0f} s"
+    )
 
 
 @pytest.mark.soak
