@@ -132,9 +132,9 @@ def test_movement_of_a_real_server(engine: Engine, tmp_path: Path) -> None:
     assert not false, f"{len(false)} of {held.total()} changes are false:\n" + "\n".join(false[:10])
     types = ", ".join(f"{number:,} {name}" for name, number in sorted(held.items()))
     witness.say(
-        f"movement of a real server: seed {seed}, MLflow {version('mlflow')}, {mover.world.acts:,} acts, {passes.total()}"
-        f" passes, {held.total():,} changes held against the truth ({types}), 0 false, inventory equal to the server;"
-        f" {deadline.taken():.0f} s"
+        f"movement of a real server: seed {seed}, MLflow {version('mlflow')}, {mover.world.acts:,} acts,"
+        f" {passes.total()} passes, {held.total():,} changes held against the truth ({types}), 0 false,"
+        f" inventory equal to the server; {deadline.taken():.0f} s"
     )
 
 
