@@ -101,9 +101,6 @@ def claimed(
                     connection.invalidate()
                 _give_up(engine, claim, exc)
                 raise
-            # A session that is closed keeps its locks for a moment: whoever asks next must not be told "busy".
-            with connection.begin():
-                connection.execute(text("SELECT pg_advisory_unlock(:space, :key)"), key)
         finally:
             if sound:
                 _release(connection, key)
