@@ -3,6 +3,7 @@ clean sweep, versions and changes (apart from their times) are those of a worker
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -196,6 +197,12 @@ def _own_postgres(folder: Path) -> Iterator[tuple[embedded._Server, Engine]]:
         engine.dispose()
 
 
+#: psycopg cannot close a cursor on the server whose connection was lost, and complains when it is forgotten.
+_cursors = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <function ServerCursorMixin:pytest.PytestUnraisableExceptionWarning"
+)
+
+
 def _stop_at_once(server: embedded._Server) -> None:
     server._call("pg_ctl", "stop", "-s", "-m", "immediate", "-w", "-D", str(server.data))
 
@@ -227,6 +234,7 @@ def _stops(folder: Path, *, seed: int, stops: int, seconds: float) -> None:
             _, false = witness.false_changes(connection, "stopped", place.world)
         assert not false, false[:10]
         assert told.keys() <= {"done before", "broke off"}, told
+    gc.collect()  # what hung on the lost connections goes here, where its warning is expected
     witness.say(
         f"stops: seed {seed}, Postgres stopped (immediate) and started {done} times, {told['broke off']} passes broke"
         f" off with one clear error, {told['done before']} were done before; versions and changes ({changes}) equal to"
@@ -234,10 +242,12 @@ def _stops(folder: Path, *, seed: int, stops: int, seconds: float) -> None:
     )
 
 
+@_cursors
 def test_postgres_may_be_stopped_under_a_pass(tmp_path: Path) -> None:
     _stops(tmp_path / "postgres", seed=20261127, stops=2, seconds=8)
 
 
+@_cursors
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_stops_at_length(tmp_path: Path) -> None:
