@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine
 
 from stocktake.core.assets import Kind, Mode, ScanState
-from stocktake.store import history
+from stocktake.store import difference, history
 from tests.servers.moving_mlflow import PLAY_ALONG, MovingMlflow, Served, served
 from tests.soak import witness
 
@@ -124,3 +125,15 @@ def test_what_a_filter_hid_was_not_created_after_the_filtered_look(engine: Engin
         held, false = witness.false_changes(connection, "w", world)
     assert held["created"] >= 2
     assert not false, "\n".join(false)
+
+
+def test_the_difference_of_two_times_creates_nothing_that_was_first_seen_deleted(engine: Engine, place: Served) -> None:
+    world = place.world
+    world.mark(Kind.RUN, "run3", "deleted")
+    before = datetime.now(UTC)
+    witness.scan(engine, place.uri, Mode.SWEEP, workspace="w")
+    world.mark(Kind.RUN, "run3", "active")
+    witness.scan(engine, place.uri, Mode.SWEEP, workspace="w")
+    assert _only_change(engine).type == "restored"
+    with engine.connect() as connection:
+        assert list(difference.difference(connection, start=before, end=datetime.now(UTC))) == []
