@@ -124,8 +124,13 @@ def reported(connection: Connection, workspace: str) -> Iterator[history.ChangeR
             yield change
 
 
-def false_changes(connection: Connection, workspace: str, world: MovingMlflow) -> tuple[Counter[str], list[str]]:
-    """Hold every reported change against the truth. Returns how many were held by type, and what is false."""
+def false_changes(
+    connection: Connection, workspace: str, world: MovingMlflow, *, torn: list[str] | None = None
+) -> tuple[Counter[str], list[str]]:
+    """Hold every reported change against the truth. Returns how many were held by type, and what is false.
+
+    Where `torn` is given, what a server that reads a page in several statements tore is put there instead.
+    """
     held, false = Counter[str](), list[str]()
     born = Counter[tuple[str, str]]()
     for change in reported(connection, workspace):
@@ -133,7 +138,7 @@ def false_changes(connection: Connection, workspace: str, world: MovingMlflow) -
         if change.type == "created":
             born[change.kind, change.key] += 1
         if why := _false(change, world):
-            false.append(
+            (false if torn is None or not _is_torn(change, world) else torn).append(
                 f"{change.kind} {change.key} {change.type} {list(change.fields)}: {why}"
                 f" [{change.not_before} .. {change.not_after}]"
             )
@@ -164,6 +169,16 @@ def _false(change: history.ChangeRow, world: MovingMlflow) -> str | None:
             for after in states[index + 1 :]
         ) and _as_said(change)
     return None if ok else f"between its two looks these states held: {[_short(state) for state in states]}"
+
+
+def _is_torn(change: history.ChangeRow, world: MovingMlflow) -> bool:
+    """A run whose row was read before it was purged, and its tags, params or metrics after."""
+    gone = world.truth[Kind(change.kind), change.key].between(change.not_before, change.not_after + LAG)[-1] is None
+    lost = all(one["after"] is None and str(one["path"]).startswith(_PARTS) for one in change.fields)
+    return gone and lost and change.type == "updated" and change.kind == Kind.RUN
+
+
+_PARTS = ("tags", "params", "metrics")
 
 
 def _said(one: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
