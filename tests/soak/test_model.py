@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, text
 
 from stocktake.core.assets import Kind, Mode, ScanState
 from stocktake.pipeline import Stopped
-from stocktake.store import history
+from stocktake.store import difference, history
 from tests.servers.moving_mlflow import PLAY_ALONG, MovingMlflow, Served, leaves, served
 from tests.soak import witness
 
@@ -168,7 +168,7 @@ class Model(RuleBasedStateMachine):
 
 def adds_up(connection: Connection, workspace: str, choose: random.Random, spans: int = 6) -> int:
     """Assert that the changes between two times, applied to the state at the first, make the state at the second, and
-    that the difference of the two is what `history.difference` tells. Times are chosen at random, in mid-scan too."""
+    that the difference of the two is what `difference` tells. Times are chosen at random, in mid-scan too."""
     changes = list(witness.reported(connection, workspace))
     baseline = connection.execute(
         text(
@@ -205,7 +205,7 @@ def adds_up(connection: Connection, workspace: str, choose: random.Random, spans
         fresh = {(row.kind, row.key) for row in baseline if start < row.first_seen <= end}
         told = {
             (row.kind, row.key): row.type
-            for row in history.difference(connection, start=start, end=end, workspaces=[workspace])
+            for row in difference.difference(connection, start=start, end=end, workspaces=[workspace], expand=True)
             if row.kind in witness.KINDS
         }
         assert told.keys() == {
