@@ -1,5 +1,6 @@
 # `make` alone lists what there is. Everything is set up on demand, in .venv and nowhere else; stamps in .venv keep a
-# second call from installing again. Variables: ARGS (handed on), PYTHON (3.11 or later), VENV, JOBS, UPGRADE.
+# second call from installing again. Variables: ARGS (handed on), PYTHON (3.11 or later), VENV, JOBS, UPGRADE; of the
+# long proofs SECONDS and SEED.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -9,6 +10,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 ARGS ?=
+SECONDS ?= 600
+SEED ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -39,6 +42,11 @@ bench: $(VENV)/.dev ## measure speed and memory against their floors, about half
 	$(BIN)/python -m bench.scan $(ARGS)
 	$(BIN)/python -m bench.server
 	$(BIN)/python -m bench.folder
+
+# One of them alone: ARGS="-k movement" (or model, kill, stop, disk, overtaken, beside). A seed repeats a run.
+.PHONY: soak
+soak: $(VENV)/.dev ## the long proofs, SECONDS each at most (SEED=n, ARGS="-k movement"; docs/reliability.md)
+	@STOCKTAKE_SOAK_SECONDS=$(SECONDS) STOCKTAKE_SOAK_SEED=$(SEED) $(BIN)/python -m pytest tests/soak -m soak -s $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.dev ## formatting, lint, types and the direction of imports

@@ -26,6 +26,7 @@ from stocktake.pipeline import Stopped
 from stocktake.settings.timing import Cron, Timing, period
 from stocktake.store import ledger, migrate, retention
 from stocktake.store.claims import Busy
+from stocktake.store.engine import trouble
 from stocktake.web import Check, WebServer, create_app, serve
 from stocktake.wiring import App
 
@@ -126,9 +127,12 @@ class _Duty:
         except ConfigError as exc:
             log.error("scan refused", extra={"action": "scan_refused", "workspace": workspace, "error": str(exc)})
         except Exception as exc:
-            log.exception(
-                "scan broke", extra={"action": "scan_broke", "workspace": workspace, "error": type(exc).__name__}
-            )
+            if (words := trouble(exc)) is not None:
+                log.error("scan broke", extra={"action": "scan_broke", "workspace": workspace, "error": words})
+            else:
+                log.exception(
+                    "scan broke", extra={"action": "scan_broke", "workspace": workspace, "error": type(exc).__name__}
+                )
         finally:
             with self._idle:
                 self._running -= 1

@@ -200,7 +200,7 @@ def test_changes_as_json_are_as_documented(world: World) -> None:
     story = by_key["experiment", world.folded, "deleted"]
     assert story["includes"] == {"run": FOLDED}
     assert story["actor"] == "unknown"
-    assert story["not_before"] < story["not_after"] <= story["at"]
+    assert story["not_before"] < story["at"] <= story["not_after"]
     model = by_key["registered_model", "classifier", "updated"]
     assert {"path": "aliases.champion", "before": "2", "after": "1"} in model["fields"]
     assert not [one for one in answer.json() if one["kind"] == "run" and one["type"] == "deleted"]

@@ -360,6 +360,20 @@ def test_two_scans_of_one_mode_do_not_overlap(engine: Engine, world: World) -> N
     assert scan(engine, world).state == ScanState.COMPLETE
 
 
+def test_a_scan_may_begin_the_moment_another_has_ended_or_was_stopped(engine: Engine, world: World) -> None:
+    held = text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = CAST(:space AS oid)"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watcher:
+        for _ in range(10):
+            assert scan(engine, world).state == ScanState.COMPLETE
+            assert watcher.execute(held, {"space": claims.LOCK}).scalar_one() == 0
+            with pytest.raises(Stopped):
+                scan(engine, world, stop=lambda: True)
+            assert watcher.execute(held, {"space": claims.LOCK}).scalar_one() == 0
+
+
 def test_a_scan_that_was_taken_over_publishes_nothing_more(engine: Engine, world: World) -> None:
     scan(engine, world)
     world.runs["run00"]["tags"]["x"] = "1"

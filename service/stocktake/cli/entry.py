@@ -165,20 +165,20 @@ _UsageError: type[Exception] = next(one for one in typer.BadParameter.__mro__ if
 def _is_database(exc: BaseException) -> bool:
     """Whether the database is the trouble; asked without importing what an error cannot have come from."""
     wiring = sys.modules.get("stocktake.wiring")
-    sqlalchemy = sys.modules.get("sqlalchemy.exc")
-    families = (
-        *((wiring.DatabaseUnavailable,) if wiring is not None else ()),
-        *((sqlalchemy.OperationalError, sqlalchemy.InterfaceError) if sqlalchemy is not None else ()),
-    )
-    return isinstance(exc, families)
+    return wiring is not None and isinstance(exc, wiring.DatabaseUnavailable)
+
+
+def _database_trouble(exc: BaseException) -> str | None:
+    """What went wrong with a database that could be reached, if that is what an error is about."""
+    engine = sys.modules.get("stocktake.store.engine")
+    return engine.trouble(exc) if engine is not None else None
 
 
 def _unexpected(exc: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(exc)
-    if _is_database(exc):
-        reason = str(getattr(exc, "orig", None) or exc).strip().splitlines()[0]
-        say(f"The database went away: {clean(reason)}. `stocktake doctor` says more.")
+    if (trouble := _database_trouble(exc)) is not None:
+        say(clean(trouble))
         return ExitCode.DATABASE
     words = (str(exc).strip().splitlines() or [""])[0]
     say(f"Unexpected error: {type(exc).__name__}: {clean(words)[:300]}")

@@ -30,7 +30,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.FAILED: "a scan could see nothing, or `doctor` found something broken",
     ExitCode.NOT_OBSERVED: "not observed, not nothing: the question is about a time before the first complete scan, or"
     " one whose history was dropped by retention",
-    ExitCode.DATABASE: "the database cannot be reached, or its migrations are missing",
+    ExitCode.DATABASE: "the database cannot be reached, its disk is full, or its migrations are missing",
     ExitCode.NOT_FOUND: "no such workspace, scope or asset",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
 }

@@ -66,6 +66,7 @@ class Question:
     confirmed: array[int] = field(default_factory=lambda: array("q"))
     carried: int = 0
     asked_at: datetime | None = None
+    answered_at: datetime | None = None  # when the last answer had come
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.superseded)
@@ -80,7 +81,7 @@ class Judge:
     source: Source
     guard: Guard
     clock: Callable[[], datetime]
-    accept: Callable[[Kind, Item, datetime], bool]
+    accept: Callable[[Kind, Item, datetime, datetime], bool]
     live: dict[Kind, int] = field(default_factory=dict)
     _missed: Counter[Kind] = field(default_factory=Counter)
     _withheld: frozenset[int] = frozenset()
@@ -128,16 +129,18 @@ class Judge:
         for ids in _blocks(question.superseded):
             self._confirm(one.kind, ids, None)
             yield
+        question.answered_at = self.clock()
 
     def _confirm(self, kind: Kind, ids: Sequence[int], question: Question | None) -> None:
         with self.connection.begin():
             keys = heads.keys(self.connection, ids)
         at = self.clock()
         answers = self.source.confirm(kind, [key for _, key in keys])
+        answered_at = self.clock()
         for asset_id, key in keys:
             item = answers.get(key)
             if item is not None:
-                understood = self.accept(kind, item, at)
+                understood = self.accept(kind, item, at, answered_at)
                 if question is not None:
                     question.carried += not understood
             elif question is not None and key in answers:
@@ -159,7 +162,7 @@ class Judge:
                 ready = absence.withhold(self.connection, self.claim, confirmed, counts=self.claim.mode == Mode.SWEEP)
                 held = len(confirmed) - len(ready)
                 confirmed = [asset_id for asset_id in confirmed if asset_id in ready]
-        purged = self._end(one, confirmed, question.asked_at or one.began_at, publish)
+        purged = self._end(one, confirmed, question, publish)
         counts = Counter(purged=purged, carried=question.carried, withheld=held)
         result, state = one.result(self.clock()), one.state
         reason = result.reason
@@ -186,10 +189,12 @@ class Judge:
             counts,
         )
 
-    def _end(self, one: Ended, gone: Sequence[int], at: datetime, publish: Callable[[list[Staged]], None]) -> int:
+    def _end(self, one: Ended, gone: Sequence[int], question: Question, publish: Callable[[list[Staged]], None]) -> int:
+        at = question.asked_at or one.began_at
+        known = question.answered_at or at
         if self.source.kinds[one.kind].sees_deleted:
-            return absence.purge(self.connection, self.claim, gone, began_at=one.began_at, at=at)
-        for block in absence.as_deleted(self.connection, gone, at=at):
+            return absence.purge(self.connection, self.claim, gone, began_at=one.began_at, at=at, answered_at=known)
+        for block in absence.as_deleted(self.connection, gone, at=at, answered_at=known):
             publish(block)
         return 0
 

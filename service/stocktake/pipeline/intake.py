@@ -41,8 +41,11 @@ class Intake:
         """The keyed digest of an item's raw bytes: the same as published means that nothing needs to be done."""
         return canonical.raw_digest(raw, self._raw_key)
 
-    def stage(self, kind: Kind, raw: bytes, digest: bytes, at: datetime) -> Staged:
-        """Make an item ready. Raises SourceError(SHAPE) when it is not understood."""
+    def stage(self, kind: Kind, raw: bytes, digest: bytes, at: datetime, answered_at: datetime | None = None) -> Staged:
+        """Make an item ready: asked for at one time, answered by another.
+
+        Raises SourceError(SHAPE) when it is not understood.
+        """
         asset = self.source.parse(kind, raw)
         document = canonical.encode(asset.document)
         aside = canonical.encode(asset.aside) if asset.aside else None
@@ -55,7 +58,7 @@ class Intake:
             aside = canonical.encode(beside) if beside else None
         if asset.owner is None and self.owner is not None:
             asset = replace(asset, owner=self.owner)
-        return staged(asset, document, aside, digest, at)
+        return staged(asset, document, aside, digest, at, answered_at)
 
 
 def _clean(asset: Asset, redactor: Redactor) -> Asset:

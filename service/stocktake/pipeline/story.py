@@ -196,7 +196,7 @@ class _Pass:
                 continue
             self.counts["seen"] += first and (kind, key) not in self.staged
             try:
-                self._stage(self.intake.stage(kind, item.raw, digest, page.requested_at))
+                self._stage(self.intake.stage(kind, item.raw, digest, page.requested_at, page.answered_at))
             except SourceError as exc:
                 yield exc.what
 
@@ -213,10 +213,10 @@ class _Pass:
         self.staged[item.kind, item.key] = item
         self.staged_bytes += len(item.document)
 
-    def _accept(self, kind: Kind, item: Item, at: datetime) -> bool:
+    def _accept(self, kind: Kind, item: Item, at: datetime, answered_at: datetime) -> bool:
         """Stage what was answered when an asset was asked for by id; say whether it was understood."""
         try:
-            self._stage(self.intake.stage(kind, item.raw, self.intake.digest(item.raw), at))
+            self._stage(self.intake.stage(kind, item.raw, self.intake.digest(item.raw), at, answered_at))
         except SourceError:
             return False
         return True

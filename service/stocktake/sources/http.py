@@ -89,6 +89,7 @@ class Answer:
     body: bytes
     content_type: str
     requested_at: datetime
+    answered_at: datetime | None = None  # when its last byte had come
 
     def json(self) -> Any:
         """Decode a small answer. Pages of items are decoded by their own, faster, code."""
@@ -301,6 +302,7 @@ class HttpClient:
                             body=bytes(chunks),
                             content_type=response.headers.get("content-type", "").lower(),
                             requested_at=requested_at,
+                            answered_at=self._now(),
                         )
                         return answer, retry_after(response.headers.get("retry-after"), self._now())
                     target = url.join(response.headers["location"])

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from stocktake.core.assets import Kind
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.sources.http import Answer, HttpClient, PageTooLarge, error_code
+from stocktake.sources.mlflow_overlap import Overlap
 from stocktake.sources.mlflow_pages import one, split
 from stocktake.sources.mlflow_values import without
 from stocktake.sources.protocol import Item, Page
@@ -111,9 +112,12 @@ class MlflowApi:
         self._page_size = page_size
         self._hard_bytes = hard_bytes
         self._max_pages = max_pages
+        #: Whether each page is asked for from one row earlier (mlflow_overlap): pointless where lists are filtered.
+        self.overlapping = True
 
     def pages(self, search: Search) -> Iterator[Page]:
-        """The pages of a search. A page that is too large is asked for again in halves.
+        """The pages of a search, without what an earlier one showed. A page that is too large is asked for again in
+        halves, one that does not join the page before from further back.
 
         Raises SourceError(TRUNCATED) when a token repeats itself, the same page comes again and again, or the pages
         never end. An empty page with a token is no end.
@@ -121,19 +125,34 @@ class MlflowApi:
         most = size = min(self._page_size, PAGE_MAXIMUM.get(search.kind, self._page_size))
         token, tokens, empty = "", set[str](), 0
         seen: dict[tuple[str, str], int] = {}
+        overlap, again = Overlap(), False
         for _ in range(self._max_pages):
+            asked = overlap.token(token) if self.overlapping and size > 1 else token
             try:
-                answer = self._page(search, size, token)
+                answer = self._page(search, size, asked)
             except PageTooLarge as exc:
                 if size == 1:
                     raise _truncated(f"{search.path} has an item of more than {self._hard_bytes:,} bytes") from exc
                 size //= 2
                 continue
             page = split(search.kind, answer)
-            yield Page(items=page.items, requested_at=answer.requested_at, problems=page.problems)
+            problems = page.problems
+            if asked and asked != token and not overlap.joins(page.items):
+                again = True  # what comes next may have come before
+                if overlap.wider(size):
+                    continue
+                problems = [*problems, f"{answer.what}: rows were removed faster than pages could be read"]
+            yield Page(
+                items=overlap.take(page.items),
+                requested_at=answer.requested_at,
+                answered_at=answer.answered_at,
+                problems=problems,
+            )
             if not page.token:
                 return
-            if page.token in tokens or page.token == token:
+            if again:
+                again, tokens, seen = False, set(), {}
+            elif page.token in tokens or page.token == token:
                 raise _truncated(f"{answer.what} gave the same page token twice")
             token = page.token
             tokens.add(token)

@@ -130,6 +130,7 @@ class MlflowRest:
             note = f"visibility is configured: {self._config.visibility}"
         identity = Identity(name=name, filtered=filtered, note=note)
         self._identity = identity
+        self._api.overlapping = not filtered
         return identity
 
     def listings(self, mode: Mode, known: Known) -> Iterator[Listing]:
@@ -305,7 +306,12 @@ class MlflowRest:
         requested_at, problems = self._now(), list[str]()
         item = self._server_item(known.document(Kind.WORKSPACE, _SERVER) or {}, problems)
         # Half an answer is no state: what is published stands until the server tells all of it again.
-        yield Page(items=[] if problems else [item], requested_at=requested_at, problems=problems)
+        yield Page(
+            items=[] if problems else [item],
+            requested_at=requested_at,
+            answered_at=self._now(),
+            problems=problems,
+        )
 
     def _get(self, kind: Kind, key: str) -> Item | None:
         if kind is Kind.WORKSPACE:

@@ -40,7 +40,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Some items of one scope. `requested_at` is when the request was sent, by the clock that was handed in.
+    """Some items of one scope. `requested_at` is when the request was sent, by the clock that was handed in, and
+    `answered_at` when its answer was whole: what is on the page was so at some moment between the two. None where
+    the page shows one known moment, `requested_at` itself (a snapshot).
 
     `problems` says in plain words what was not understood on this page: one is enough to make the scope partial.
     """
@@ -48,6 +50,7 @@ class Page:
     items: Sequence[Item]
     requested_at: datetime
     problems: Sequence[str] = ()
+    answered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,8 +38,11 @@ def missing(connection: Connection, ids: Sequence[int], *, began_at: datetime, s
     return [asset_id for (asset_id,) in rows]
 
 
-def purge(connection: Connection, claim: Claim, ids: Sequence[int], *, began_at: datetime, at: datetime) -> int:
-    """End assets that are confirmed gone. Those published anew since their listing began are left alone."""
+def purge(
+    connection: Connection, claim: Claim, ids: Sequence[int], *, began_at: datetime, at: datetime, answered_at: datetime
+) -> int:
+    """End assets that are confirmed gone: asked for at one time, answered by another. Those published anew since
+    their listing began are left alone."""
     raw = driver(connection)
     found = Difference(type=ChangeType.PURGED, category=Category.IDENTITY, fields=())
     total = 0
@@ -63,7 +66,7 @@ def purge(connection: Connection, claim: Claim, ids: Sequence[int], *, began_at:
             claim,
             [
                 change(
-                    claim, asset_id, kind, at, before, name, found,
+                    claim, asset_id, kind, at, before, answered_at, name, found,
                     diff.story(Kind(kind), found, partition=partition, parent=parent),
                 )
                 for asset_id, kind, before, name, partition, parent in sorted(ended)
@@ -74,7 +77,9 @@ def purge(connection: Connection, claim: Claim, ids: Sequence[int], *, began_at:
     return total
 
 
-def as_deleted(connection: Connection, ids: Sequence[int], *, at: datetime) -> Iterator[list[Staged]]:
+def as_deleted(
+    connection: Connection, ids: Sequence[int], *, at: datetime, answered_at: datetime
+) -> Iterator[list[Staged]]:
     """Make the deleted state of assets whose source shows no deleted ones: their last document, marked deleted."""
     columns = ", ".join(f"v.{name}" for name in LIFTED)
     for start in range(0, len(ids), _BLOCK):
@@ -89,7 +94,7 @@ def as_deleted(connection: Connection, ids: Sequence[int], *, at: datetime) -> I
             made.append(
                 Staged(
                     kind, key, partition, canonical.digest(document), b"\0" * 16, at, str(Lifecycle.DELETED),
-                    tuple(lifted), document, aside.encode() if aside else None, None,
+                    tuple(lifted), document, aside.encode() if aside else None, None, answered_at,
                 )
             )  # fmt: skip
         yield made

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from stocktake.core import canonical
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError, Fenced, Stopped
+from stocktake.store.engine import trouble
 
 #: First half of the two-part advisory lock keys of claims; the second is workspace and mode.
 LOCK = 0x73746B02
@@ -84,21 +86,33 @@ def claimed(
         with connection.begin():
             if not connection.execute(text("SELECT pg_try_advisory_lock(:space, :key)"), key).scalar_one():
                 raise Busy(f"another process is taking stock of {name} ({mode}) right now")
+        sound = False  # whether the session can still be talked to
         try:
             with connection.begin():
                 claim = _open(connection, wid, name, source, mode, epoch)
             try:
                 yield connection, claim
+                sound = True
             except Exception as exc:
-                connection.invalidate()
+                sound = trouble(exc) is None
+                if sound:
+                    connection.rollback()
+                else:
+                    connection.invalidate()
                 _give_up(engine, claim, exc)
                 raise
-            # A session that is closed keeps its locks for a moment: whoever asks next must not be told "busy".
-            with connection.begin():
-                connection.execute(text("SELECT pg_advisory_unlock(:space, :key)"), key)
         finally:
+            if sound:
+                _release(connection, key)
             # The lock and the temporary tables of the scan go with the session: never hand it back to the pool.
             connection.invalidate()
+
+
+def _release(connection: Connection, key: Mapping[str, int]) -> None:
+    """Give the lock back by word: the server notices a closed connection a moment later, and whoever comes at once
+    would be told that somebody is at it."""
+    with contextlib.suppress(SQLAlchemyError, psycopg.Error), connection.begin():
+        connection.execute(text("SELECT pg_advisory_unlock(:space, :key)"), key)
 
 
 def _open(connection: Connection, wid: int, name: str, source: str, mode: Mode, epoch: int) -> Claim:
@@ -135,7 +149,7 @@ def _open(connection: Connection, wid: int, name: str, source: str, mode: Mode, 
 def _give_up(engine: Engine, claim: Claim, why: Exception) -> None:
     """Say in the ledger why a scan was left, if the database still answers and nobody took the scan over."""
     ours = isinstance(why, (ConfigError, Stopped))  # the words of others may hold anything
-    reason = canonical.escape(str(why))[:2000] if ours and str(why) else type(why).__name__
+    reason = canonical.escape((str(why) if ours else trouble(why)) or type(why).__name__)[:2000]
     with contextlib.suppress(SQLAlchemyError), engine.begin() as connection:
         connection.execute(
             text(

@@ -38,7 +38,9 @@ SELECT w.name AS workspace, a.kind, a.key, coalesce(n.name, o.name) AS name, o.d
                    AND e.key = a.partition AND NOT e.baseline AND e.first_seen > :start))
         ELSE false END AS unsure
 FROM (SELECT asset_id, max(at) AS last_at, max(not_after) AS last_after, min(not_before) AS first_before,
-        bool_or(type = 'created') AS created, bool_or(type = 'restored') AS restored FROM change
+        bool_or(type = 'created') AS created,
+        -- Back from being purged; a restoration with fields is of one that was marked deleted.
+        bool_or(type = 'restored' AND fields = '[]') AS restored FROM change
       WHERE at > :start AND at <= :end GROUP BY asset_id) t
 JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = a.workspace_id
 LEFT JOIN version o ON o.asset_id = a.asset_id AND o.valid_from <= :start

@@ -10,6 +10,8 @@ from typing import Any, cast
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
 
 #: How often the clock is read before the quickest answer is believed: on a busy machine a round trip may take long.
 _CLOCK_SAMPLES = 5
@@ -42,6 +44,23 @@ def make_engine(url: str | URL, *, password: Callable[[], str] | None = None, po
 def driver(connection: Connection) -> psycopg.Connection[Any]:
     """Return the psycopg connection under a SQLAlchemy one: COPY and server-side cursors live there."""
     return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+
+
+def trouble(exc: BaseException) -> str | None:
+    """Say what is wrong with the database and what to do, if that is what an error is about.
+
+    Some statements go through the driver itself (COPY, cursors), so its errors come bare as well as in SQLAlchemy's.
+    """
+    cause = exc.orig if isinstance(exc, DBAPIError) else exc
+    if not isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError | SQLAlchemyTimeout):
+        return None
+    reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
+    if isinstance(cause, psycopg.errors.DiskFull):
+        return (
+            f"The disk of the database is full: {reason}. Free some space where its data lie. What was published"
+            " stands, and the next scan goes on from there."
+        )
+    return f"The database went away: {reason}. `stocktake doctor` says more."
 
 
 class DatabaseClock:

@@ -47,9 +47,13 @@ class Staged(msgspec.Struct, frozen=True, gc=False):
     document: bytes
     aside: bytes | None
     actor: str | None  # who made it, as the client claimed
+    answered_at: datetime  # the state held at some moment between observed_at and this
 
 
-def staged(asset: Asset, document: bytes, aside: bytes | None, raw_digest: bytes, observed_at: datetime) -> Staged:
+def staged(
+    asset: Asset, document: bytes, aside: bytes | None, raw_digest: bytes, observed_at: datetime,
+    answered_at: datetime | None = None,
+) -> Staged:  # fmt: skip
     """Make an asset ready to be published; its document is already redacted and in canonical form."""
     texts: tuple[str | None, ...] = (
         asset.key, asset.partition, asset.name, asset.state, asset.owner, asset.parent, asset.run,
@@ -63,7 +67,7 @@ def staged(asset: Asset, document: bytes, aside: bytes | None, raw_digest: bytes
         str(asset.lifecycle),
         (name, state, owner, parent, run, asset.created_at, asset.started_at, asset.ended_at, artifact_uri,
          code_version, data_version, asset.params_digest),
-        document, aside, author,
+        document, aside, author, answered_at or observed_at,
     )  # fmt: skip
 
 
@@ -171,6 +175,7 @@ WHERE a.workspace_id = %(wid)s AND a.kind = s.kind AND a.key = s.key
 
 # New assets: created, if their scope had been listed completely before, or their experiment was itself seen to be
 # created; through a permission filter only if the source says that it is younger than the last look; else baseline.
+# A filtered look that did not show it says nothing of when it began: only a complete one is a look before.
 _JUDGE_NEW = """
 UPDATE stage s SET
     asset_id = nextval('asset_asset_id_seq'),
@@ -181,7 +186,8 @@ UPDATE stage s SET
         WHEN d.first_complete_at IS NOT NULL OR d.parent_created THEN 'created'
         WHEN d.first_listed_at IS NOT NULL AND s.created_at > d.last_listed_at - %(margin)s::interval THEN 'created'
         ELSE 'baseline' END,
-    not_before = coalesce(d.last_complete_at, d.last_listed_at, d.parent_not_before)
+    not_before = coalesce(d.last_complete_at, CASE WHEN d.parent_created THEN d.parent_not_before END,
+                          d.last_listed_at - %(margin)s::interval)
 FROM (
     SELECT p.kind, p.partition, c.first_complete_at, c.first_listed_at, c.last_complete_at, c.last_listed_at,
            e.asset_id IS NOT NULL OR x.key IS NOT NULL AS parent_created,
@@ -256,7 +262,7 @@ def _version(claim: Claim, s: Staged, asset_id: int) -> tuple[Any, ...]:
 def _created(claim: Claim, s: Staged, asset_id: int, not_before: datetime | None) -> tuple[Any, ...]:
     source = "user_id, as the client claimed" if s.actor is not None else None
     return (
-        claim.workspace_id, asset_id, s.kind, claim.scan_id, s.observed_at, not_before, s.observed_at,
+        claim.workspace_id, asset_id, s.kind, claim.scan_id, s.observed_at, not_before, s.answered_at,
         str(ChangeType.CREATED), str(Category.IDENTITY), s.lifted[_NAME], s.actor, source, "[]", None, None, None,
     )  # fmt: skip
 
@@ -293,19 +299,23 @@ def _write_differences(
                     continue
                 yield str(found.type)
                 told = diff.story(Kind(s.kind), found, partition=s.partition, parent=s.lifted[_PARENT])
-                changes.append(change(claim, asset_id, s.kind, s.observed_at, not_before, s.lifted[_NAME], found, told))
+                changes.append(
+                    change(
+                        claim, asset_id, s.kind, s.observed_at, not_before, s.answered_at, s.lifted[_NAME], found, told
+                    )
+                )
             _copy_changes(raw, changes)
 
 
 def change(
-    claim: Claim, asset_id: int, kind: str, at: datetime, not_before: datetime | None, name: str | None,
-    found: Difference, told: diff.Story | None,
+    claim: Claim, asset_id: int, kind: str, at: datetime, not_before: datetime | None, not_after: datetime,
+    name: str | None, found: Difference, told: diff.Story | None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Make the row of a change."""
     fields = [{"path": f.path, "before": f.before, "after": f.after} for f in found.fields]
     return (
-        claim.workspace_id, asset_id, kind, claim.scan_id, at, not_before, at, str(found.type), str(found.category),
-        name, None, None, canonical.encode({"fields": fields})[len('{"fields":') : -1].decode(),
+        claim.workspace_id, asset_id, kind, claim.scan_id, at, not_before, not_after, str(found.type),
+        str(found.category), name, None, None, canonical.encode({"fields": fields})[len('{"fields":') : -1].decode(),
         str(told.kind) if told else None, told.key if told else None, str(told.type) if told else None,
     )  # fmt: skip
 
