@@ -135,7 +135,7 @@ class MlflowFiles:
 
     def _workspace(self) -> Iterator[Page]:
         requested_at = self._now()
-        yield Page(items=[self._server()], requested_at=requested_at)
+        yield Page(items=[self._server()], requested_at=requested_at, answered_at=self._now())
 
     def _server(self) -> Item:
         if self._notes is None:
@@ -197,7 +197,7 @@ class MlflowFiles:
             remarks.problems.clear()
             if self._aborted:
                 raise SourceError(Trouble.UNREACHABLE, "the scan was stopped", next_step="The next scan reads on.")
-            yield Page(items=page, requested_at=requested_at, problems=problems)
+            yield Page(items=page, requested_at=requested_at, answered_at=self._now(), problems=problems)
         if counted:
             told = {"action": "folder_notes", "kind": str(kind), "notes": dict(counted)}
             log.info("the folder holds what MLflow does not expect", extra=told)
