@@ -24,6 +24,8 @@ _IDENTITY = frozenset(
 
 _STATE = frozenset(words("status lifecycle_stage current_stage stage state start_time end_time status_message"))
 _TELEMETRY = frozenset(["metrics", "execution_duration"])
+#: The names of fields that mean something to us.
+FIELDS = _IDENTITY | _STATE | _TELEMETRY
 _LIFECYCLE_PATHS = frozenset({"lifecycle_stage", "info.lifecycle_stage"})
 
 

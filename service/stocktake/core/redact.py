@@ -7,19 +7,20 @@ they are a password or key (`wandb_api_key`: some services' keys are 40 hex digi
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import hashlib
 import hmac
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from stocktake.core import secret_patterns
+from stocktake.core import remembered, secret_patterns
 
 _NUMBER = re.compile(r"[+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?%?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
@@ -38,7 +39,7 @@ _KNOWN_ID = re.compile(
     re.IGNORECASE,
 )
 _RANDOM = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=_\-.~]{16,}")
-_MARKER = re.compile(r"(\[redacted:[a-z\-]+:[0-9a-f]{12}\])")
+_MARKER = remembered.MARKER
 _SHORTEST = 6
 _PASSES = 5  # a secret may only be seen once the one that it is glued to is gone
 _LONG_NAME = 16  # a name may be a secret itself, but none of ours is shorter
@@ -85,25 +86,35 @@ class Redactor:
         # What an operator's expression matches cannot be seen in raw bytes: then every document is looked at.
         self._always = bool(keys or values)
         self._names: dict[str, _Judged] = {}
+        self.remembered = remembered.Remembered(key)  # what a person had removed; part of no policy
         self.policy = _policy(self._rules, keys, allow)
+
+    def remembering(self, texts: Iterable[remembered.Text]) -> Redactor:
+        """The same, but for what a person had removed: `stocktake redact` adds to it while we run."""
+        other = copy.copy(self)
+        other.remembered = remembered.Remembered(self._key, texts)
+        return other
 
     def redact(self, document: Mapping[str, Any], raw: bytes | None) -> tuple[Mapping[str, Any], tuple[Redaction, ...]]:
         """Replace the secrets of a document; the same object comes back when there are none.
 
         `raw` are the bytes that the document was parsed from: a cheap look at them spares most documents the close one.
         """
-        if raw is not None and not self._suspicious(raw):
-            return document, ()
         found: list[Redaction] = []
-        clean = self._walk(document, _Name.PLAIN, "", found, 0)
-        return (clean, tuple(found)) if found else (document, ())
+        if raw is None or self._suspicious(raw):
+            clean = self._walk(document, _Name.PLAIN, "", found, 0)
+            document = clean if found else document
+        if self.remembered and (clean := self.remembered.document(document)) is not document:
+            document = clean
+            found.append(Redaction(path="", rule="manual"))
+        return document, tuple(found)
 
     def text(self, value: str) -> str:
         """Replace the secrets inside a text of any kind: an address, an error message, a line of log."""
-        if not self._suspicious(value.encode("utf-8", "surrogatepass")):
-            return value
-        found: list[str] = []
-        return self._text(value, found.append)
+        if self._suspicious(value.encode("utf-8", "surrogatepass")):
+            found: list[str] = []
+            value = self._text(value, found.append)
+        return self.remembered.text(value)
 
     def fingerprint(self, value: str) -> str:
         """Return the keyed fingerprint of a secret: twelve hex digits."""

@@ -21,7 +21,7 @@ from stocktake.pipeline.absence import Ended, Judge, Question
 from stocktake.pipeline.intake import Intake, epoch
 from stocktake.pipeline.report import Progress, ScanReport, outcome, report
 from stocktake.sources.protocol import Identity, Item, Listing, Page, Source
-from stocktake.store import claims, heads, ledger, publish, statistics
+from stocktake.store import claims, heads, ledger, publish, redactions, statistics
 from stocktake.store.engine import DatabaseClock
 from stocktake.store.known import StoreKnown
 
@@ -59,6 +59,8 @@ def scan(
     number = epoch(redactor)
     with claims.claimed(engine, name=workspace, source=source_name, uri=uri, mode=mode, epoch=number) as (conn, claim):
         clock = DatabaseClock(conn)
+        with conn.begin():  # after the claim: a redaction that comes later takes the claim away
+            redactor = redactor.remembering(redactions.remembered(conn))
         source = make_source(clock)
         try:
             one = _Pass(
@@ -268,7 +270,7 @@ class _Pass:
         self._publish_now(list(staged.values()))
 
     def _publish_now(self, batch: list[publish.Staged]) -> None:
-        done = publish.publish(self.connection, self.claim, batch)
+        done = publish.publish(self.connection, self.claim, batch, self.redactor.remembered.document)
         self.counts.update(done.counts)
         self.inserted += done.counts["created"] + done.counts["baseline"]
         self.known |= done.known

@@ -7,7 +7,7 @@ the database once, straight into `version`: what is judged in SQL is a narrow st
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -109,8 +109,11 @@ def prepare(connection: Connection) -> None:
     connection.execute(text("TRUNCATE stage"))
 
 
-def publish(connection: Connection, claim: Claim, batch: Sequence[Staged]) -> Published:
-    """Write new and changed assets."""
+def publish(
+    connection: Connection, claim: Claim, batch: Sequence[Staged], clean: Callable[[Any], Any] = lambda one: one
+) -> Published:
+    """Write new and changed assets. `clean` takes out of their predecessors what was removed since (a redaction that
+    was cut short leaves some of it): a value that is gone must not come back as what a field was before."""
     done = Published()
     if not batch:
         return done
@@ -138,7 +141,8 @@ def publish(connection: Connection, claim: Claim, batch: Sequence[Staged]) -> Pu
     ]
     done.counts.update(what for *_, what in judged if what in ("baseline", "rebased", "created"))
     _copy_changes(raw, (_created(claim, s, asset_id, at) for s, asset_id, at, what in judged if what == "created"))
-    for found in _write_differences(raw, claim, {a: (s, at) for s, a, at, what in judged if what in _COMPARED}):
+    compared = {a: (s, at) for s, a, at, what in judged if what in _COMPARED}
+    for found in _write_differences(raw, claim, compared, clean):
         done.counts[found] += 1
     if done.known:
         raw.execute("UPDATE version v SET valid_to = s.observed_at FROM stage s WHERE v.asset_id = s.asset_id"
@@ -268,8 +272,9 @@ def _created(claim: Claim, s: Staged, asset_id: int, not_before: datetime | None
 
 
 def _write_differences(
-    raw: psycopg.Connection[Any], claim: Claim, compared: dict[int, tuple[Staged, datetime | None]]
-) -> Iterator[str]:
+    raw: psycopg.Connection[Any], claim: Claim, compared: dict[int, tuple[Staged, datetime | None]],
+    clean: Callable[[Any], Any],
+) -> Iterator[str]:  # fmt: skip
     """Compare changed documents with their predecessors in pure code, and write the changes. Streams both ways."""
     if not compared:
         return
@@ -288,7 +293,7 @@ def _write_differences(
                     Difference(type=ChangeType.RESTORED, category=Category.STATE, fields=())
                     if what == "restored"
                     else diff.difference(
-                        canonical.decode(before),
+                        clean(canonical.decode(before)),
                         canonical.decode(s.document),
                         was=Lifecycle(was),
                         now=Lifecycle(s.lifecycle),

@@ -258,6 +258,30 @@ withheld = Table(
     Index("withheld_by_scope", "workspace_id", "kind", "partition"),
 )
 
+redaction = Table(
+    "redaction",
+    METADATA,
+    Column("redaction_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("began_at", _TIME, nullable=False, server_default=func.clock_timestamp()),
+    Column("finished_at", _TIME),  # NULL: it was cut short; the same command again goes on with it
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),  # keyed, as it stands in the marks; never the value
+    _count("assets"),
+    _count("versions"),
+    _count("changes"),
+    _count("others"),  # rows of the ledger and of what is withheld
+)
+
+redacted_text = Table(
+    "redacted_text",
+    METADATA,
+    Column("mac", LargeBinary, primary_key=True),  # keyed digest of a text that held a removed value
+    Column("length", Integer, nullable=False),
+    Column("cuts", ARRAY(Integer), nullable=False),  # which parts of it were the value: from, to, from, to, ...
+    Column("fingerprint", Text, nullable=False),
+)
+
 heartbeat = Table(
     "heartbeat",
     METADATA,
