@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
-import socket
 import sys
 import threading
 import time
@@ -20,7 +18,7 @@ from stocktake.cli import rows, words
 from stocktake.cli.exits import ExitCode, Stop, of_scans
 from stocktake.cli.operate import until_signalled
 from stocktake.cli.render import Output, clean, write_json, write_table, write_tsv
-from stocktake.cli.session import OutputOption, Session, WorkspaceOption, kind, kinds, known, now, session
+from stocktake.cli.session import OutputOption, Session, WorkspaceOption, kind, kinds, known, now, operator, session
 from stocktake.cli.times import ago, exact, span
 from stocktake.core.assets import Kind, Mode, ScanState
 from stocktake.core.errors import ConfigError, Fenced
@@ -391,7 +389,7 @@ def scope_accept(
     which = kind(what)
     with current.engine() as engine, engine.begin() as connection:
         known([workspace], history.workspace_names(connection))
-        count = ledger.accept_removals(connection, workspace, which, partition, actor=by or _operator())
+        count = ledger.accept_removals(connection, workspace, which, partition, actor=by or operator())
     where = f" {partition}" if partition else ""
     if not count:
         raise Stop(
@@ -405,11 +403,3 @@ def scope_accept(
             f"Accepted {count:,} removals of {words.kind(which, 2)}; the next scan that confirms them publishes them.\n"
         )
     return ExitCode.COMPLETE
-
-
-def _operator() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's user without a name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

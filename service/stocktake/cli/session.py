@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import getpass
 import logging
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,6 +140,15 @@ def pairs(given: Sequence[str] | None, allowed: Sequence[str]) -> dict[str, str]
             )
         found[name] = value
     return found or None
+
+
+def operator() -> str:
+    """Who runs this command, for what is recorded."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user without a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
 
 
 def log_levels() -> Mapping[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stocktake.settings.checking import Problem, check
-from stocktake.settings.installation import installation_key
+from stocktake.settings.installation import installation_key, present_key
 from stocktake.settings.loading import data_dir, load_settings
 from stocktake.settings.models import MlflowSettings, ScheduleSettings, Settings, WorkspaceSettings
 from stocktake.settings.reference import json_schema, markdown
@@ -20,4 +20,5 @@ __all__ = [
     "json_schema",
     "load_settings",
     "markdown",
+    "present_key",
 ]

@@ -34,6 +34,13 @@ def installation_key(data_dir: Path, environ: Mapping[str, str]) -> bytes:
         ) from exc
 
 
+def present_key(data_dir: Path, environ: Mapping[str, str]) -> bytes | None:
+    """Return the key if there is one here; none is made."""
+    if environ.get(VARIABLE, "").strip() or (data_dir / "installation.key").exists():
+        return installation_key(data_dir, environ)
+    return None
+
+
 def _make(path: Path) -> bytes:
     """Write a new key beside its place and link it there: whoever comes second takes the first one's."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")

@@ -10,9 +10,14 @@ from sqlalchemy import Engine, text
 from stocktake.core.errors import ConfigError
 
 
+def check_value(key: bytes) -> bytes:
+    """What a key is recognised by; nothing can be made from it but this comparison."""
+    return hmac.new(key, b"stocktake installation", hashlib.sha256).digest()
+
+
 def check_key(engine: Engine, key: bytes) -> None:
     """Remember the key's check value at first use; refuse another key afterwards. The key itself is never stored."""
-    value = hmac.new(key, b"stocktake installation", hashlib.sha256).digest()
+    value = check_value(key)
     with engine.begin() as connection:
         connection.execute(
             text("INSERT INTO installation (key_check) VALUES (:value) ON CONFLICT DO NOTHING"), {"value": value}
