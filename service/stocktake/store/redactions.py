@@ -158,6 +158,8 @@ def redact(
                 "UPDATE redaction SET finished_at = clock_timestamp(), assets = assets + %s WHERE redaction_id = %s",
                 (len(job.assets), number),
             )
+            for place in PLACES:  # the planner's statistics hold samples of columns
+                driver(writing).execute(f"ANALYZE {place.table}")
     return number
 
 
