@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from stocktake.core.remembered import Sought
 from stocktake.store import dump, installation, redactions
 from stocktake.store.embedded import embedded_postgres
 from stocktake.store.engine import make_engine
-from tests.conftest import _database
+from tests.conftest import clone
 from tests.integration.scripted import KEY, World, scan
 from tests.integration.test_cli import Answer, Cli, configured
 
@@ -93,9 +93,8 @@ def _installation(folder: Path, database: str) -> Cli:
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory, pg_server: str) -> Iterator[Places]:
     folder = tmp_path_factory.mktemp("dump")
-    databases = contextmanager(_database)
     with ExitStack() as stack:
-        server_url = stack.enter_context(databases(pg_server, "template0"))
+        server_url = stack.enter_context(clone(pg_server, "template0"))
         embedded = _installation(folder / "embedded", "embedded")
         back = _installation(folder / "back", "embedded")
         urls = [stack.enter_context(embedded_postgres(one.folder / "data" / "postgres")) for one in (embedded, back)]

@@ -17,7 +17,9 @@ from stocktake.store.migrate import NEWEST_SERVER, OLDEST_SERVER
 from tests.needs import need
 
 REPO = Path(__file__).resolve().parents[2]
-TESTS = tuple(f"tests/integration/test_{name}.py" for name in ("store", "pipeline", "observation"))
+TESTS = tuple(
+    f"tests/integration/test_{name}.py" for name in ("store", "pipeline", "observation", "redactions", "dump")
+)
 
 
 def _binaries() -> Path | None:

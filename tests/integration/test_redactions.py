@@ -224,6 +224,8 @@ _OURS = {
     "scan": {"mode", "state", "source", "trouble"},
     "scope_scan": {"kind", "state"},
     "scope": {"kind", "state"},
+    "former_scope": {"kind"},
+    "horizon": {"kind"},
     "asset": {"kind", "lifecycle"},
     "version": {"kind", "lifecycle", "params_digest"},
     "change": {"kind", "type", "category", "story_kind", "story_type"},

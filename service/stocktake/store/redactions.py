@@ -58,6 +58,7 @@ PLACES = (
     Place("scan", ("identity", "error", "next_step")),
     Place("scope_scan", ("partition", "reason"), lists=("covers",)),
     Place("scope", ("partition", "reason")),
+    Place("former_scope", ("partition",)),
     Place("workspace", ("error", "next_step")),
 )
 #: Where it cannot be removed: what something that is still there is known by.
