@@ -32,7 +32,10 @@ def upgrade() -> None:
         """
         CREATE TABLE redacted_text (
             mac BYTEA NOT NULL,
+            core BYTEA NOT NULL,
+            lead INTEGER NOT NULL,
             length INTEGER NOT NULL,
+            trail INTEGER NOT NULL,
             cuts INTEGER[] NOT NULL,
             fingerprint TEXT NOT NULL,
             PRIMARY KEY (mac)

@@ -89,8 +89,11 @@ class Survey:
 
 def remembered(connection: Connection) -> list[Text]:
     """What was removed so far, as intake recognises it."""
-    rows = driver(connection).execute("SELECT mac, length, cuts, fingerprint FROM redacted_text")
-    return [Text(bytes(mac), length, _pairs(cuts), fingerprint) for mac, length, cuts, fingerprint in rows]
+    rows = driver(connection).execute("SELECT mac, core, lead, length, trail, fingerprint, cuts FROM redacted_text")
+    return [
+        Text(mac, core, lead, length, trail, _pairs(cuts), fingerprint)
+        for mac, core, lead, length, trail, fingerprint, cuts in rows
+    ]
 
 
 def survey(connection: Connection, sought: Sought) -> Survey:
@@ -199,9 +202,12 @@ class _Job:
             return
         with self.raw.cursor() as cursor:
             cursor.executemany(
-                "INSERT INTO redacted_text (mac, length, cuts, fingerprint) VALUES (%s, %s, %s, %s)"
-                " ON CONFLICT DO NOTHING",
-                [(w.mac, w.length, [at for cut in w.cuts for at in cut], w.fingerprint) for w in new.values()],
+                "INSERT INTO redacted_text (mac, core, lead, length, trail, fingerprint, cuts)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                [
+                    (w.mac, w.core, w.lead, w.length, w.trail, w.fingerprint, [at for cut in w.cuts for at in cut])
+                    for w in new.values()
+                ],
             )
         self.raw.execute("UPDATE claim SET token = gen_random_uuid()")
         self.known = self.known.with_texts(new.values())

@@ -277,7 +277,10 @@ redacted_text = Table(
     "redacted_text",
     METADATA,
     Column("mac", LargeBinary, primary_key=True),  # keyed digest of a text that held a removed value
+    Column("core", LargeBinary, nullable=False),  # the same from its first letter or digit to its last
+    Column("lead", Integer, nullable=False),  # characters before the core, in it, and behind it
     Column("length", Integer, nullable=False),
+    Column("trail", Integer, nullable=False),
     Column("cuts", ARRAY(Integer), nullable=False),  # which parts of it were the value: from, to, from, to, ...
     Column("fingerprint", Text, nullable=False),
 )
