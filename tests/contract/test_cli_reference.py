@@ -47,6 +47,7 @@ def test_every_command_and_every_exit_code_is_on_the_page() -> None:
         "diff",
         "doctor",
         "version",
+        "redact",
     ]:
         assert f"### stocktake {name}\n" in page
     for name in (
@@ -57,6 +58,8 @@ def test_every_command_and_every_exit_code_is_on_the_page() -> None:
         "config show",
         "db upgrade",
         "db check",
+        "db dump",
+        "db restore",
     ):
         assert f"### stocktake {name}\n" in page
 

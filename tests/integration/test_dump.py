@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -308,6 +309,19 @@ def test_a_database_of_another_program_is_refused(dumped: Path, tmp_path: Path, 
     assert (answer.code, "bf29a5ff90ea" in answer.err) == (8, True)
 
 
+def test_a_database_that_somebody_writes_to_is_refused(
+    dumped: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dump, "_LOCK_SECONDS", 1)
+    engine = make_engine(database_url)
+    with engine.connect() as other, other.begin(), dumped.open("rb") as file:
+        other.execute(text("LOCK TABLE workspace IN ROW EXCLUSIVE MODE"))
+        header = dump.read_header(file, dumped.stat().st_size)
+        with pytest.raises(dump.DumpError, match="Somebody else uses"):
+            dump.restore(engine, file, header)
+    engine.dispose()
+
+
 def test_an_empty_database_of_ours_may_have_known_a_key(dumped: Path, tmp_path: Path, database_url: str) -> None:
     engine = make_engine(database_url)
     installation.check_key(engine, b"y" * 32)
@@ -333,6 +347,21 @@ def test_a_file_that_cannot_be_read_says_why(places: Places, tmp_path: Path) -> 
     for file, words in ((tmp_path / "no.dump", "No such file"), (tmp_path, "Is a directory")):
         answer = places.server("db", "restore", str(file))
         assert (answer.code, words in answer.err) == (8, True), answer
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_dump_that_is_stopped_leaves_no_file_that_looks_whole(places: Places, tmp_path: Path, how: int) -> None:
+    file = tmp_path / "x.dump"
+    process = places.embedded.start("db", "dump", str(file))
+    while process.poll() is None and not list(tmp_path.iterdir()):
+        pass
+    process.send_signal(how)
+    _, err = process.communicate(timeout=30)
+    assert "Traceback" not in err
+    if file.exists():  # it was done before the signal came
+        assert _header(file).rows > 70
+    elif how != signal.SIGKILL:
+        assert (process.returncode, list(tmp_path.iterdir())) == (130, [])
 
 
 def test_a_full_disk_leaves_no_half_file(places: Places, tmp_path: Path) -> None:

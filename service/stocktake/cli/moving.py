@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hmac
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -151,6 +152,7 @@ def _database_errors(kept: str) -> Iterator[None]:
 def _new(file: Path) -> Iterator[BinaryIO]:
     """A new file, written beside its place and moved there when it is whole; nothing is left of it otherwise."""
     draft = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    before = signal.signal(signal.SIGTERM, _interrupted)
     try:
         if file.exists():
             raise Stop(ExitCode.REFUSED, f"{clean(str(file))} is there already. Name another file, or remove it first.")
@@ -165,8 +167,13 @@ def _new(file: Path) -> Iterator[BinaryIO]:
             f"{clean(str(file))} cannot be written: {exc.strerror}. {_advice(exc)} Nothing is left of it.",
         ) from exc
     finally:
+        signal.signal(signal.SIGTERM, before)
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager

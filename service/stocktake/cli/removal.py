@@ -156,8 +156,8 @@ def _judge(found: Survey, sought: Sought, begun: int | None) -> None:
     if len(found.words) > MOST_WORDS:
         raise Stop(
             ExitCode.REFUSED,
-            f"The value is a part of {len(found.words):,} different longer words; more than {MOST_WORDS:,} are not"
-            " remembered one by one. Name a longer part, or write a pattern into `redaction.values` in the"
+            f"The value is a part of more than {MOST_WORDS:,} different longer words; so many are not remembered one by"
+            " one. Name a longer part, or write a pattern into `redaction.values` in the"
             " configuration. Nothing was changed.",
         )
     if not found.rows and begun is None:

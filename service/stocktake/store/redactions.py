@@ -103,7 +103,8 @@ def survey(connection: Connection, sought: Sought) -> Survey:
     for place in PLACES:
         with closing(_found(raw, place, sought)) as rows:
             for _, asset_id, values in rows:
-                found.words.update((word.mac, word) for word in sought.words(values))
+                if len(found.words) <= MOST_WORDS:
+                    found.words.update((word.mac, word) for word in sought.words(values))
                 found.versions += place is VERSION
                 found.changes += place is CHANGE
                 found.others += place not in (VERSION, CHANGE)
