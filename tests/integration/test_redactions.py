@@ -206,6 +206,28 @@ def test_what_is_still_there_and_known_by_the_value_is_counted_as_fixed(engine: 
     assert _holding(engine, "Erika Mustermann") == []
 
 
+@pytest.mark.parametrize(
+    "value", ["Seán O'Brien-Smith", 'a "quoted" name', "back\\slash\\name", "two\nlines\there", "\0nul and \ue000"]
+)
+def test_a_value_with_signs_that_are_escaped_is_gone_from_names_paths_and_texts(engine: Engine, value: str) -> None:
+    world = World()
+    for number in range(3):
+        world.add_run(f"run{number}")
+        world.runs[f"run{number}"]["tags"] = {f"seen by {value}": "yes", "by": value, "json": json.dumps([value])}
+    scan(engine, world)
+    for run in world.runs.values():
+        run["tags"] |= {f"seen by {value}": "no", "by": "nobody"}
+    assert scan(engine, world).counts["updated"] == 3
+    _redact(engine, value)
+    words = [word for word in ("Brien", "quoted", "slash", "lines", "nul and") if word in value]
+    assert not [row for row in _dump(engine) if any(word in row for word in words)]
+    report = scan(engine, world)
+    assert not {"created", "updated", "rebased"} & {name for name, number in report.counts.items() if number}
+    with engine.connect() as connection:
+        fields = [field for change in history.changes(connection) for field in change.fields]
+    assert {len(one["path"].split("[redacted:manual:")) for one in fields} == {1, 2}
+
+
 def test_errors_in_the_ledger_lose_the_value_too(engine: Engine, world: World) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE scan SET error = :e, identity = :i"), {"e": f"no {VALUE}!", "i": VALUE})
