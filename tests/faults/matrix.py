@@ -78,6 +78,13 @@ def _nameless(page: Any) -> Any:
     return page
 
 
+def torn(page: Any) -> Any:
+    """The first run without its params, metrics and tags: MLflow reads those later, and may find them purged."""
+    for item in page.get("runs", [])[:1]:
+        item["data"] = {}
+    return page
+
+
 def _quoted(value: Any) -> Any:
     """Whole numbers in quotes, as proto3 JSON may write them."""
     if isinstance(value, dict):
@@ -136,6 +143,7 @@ FAULTS: Mapping[str, Fault] = {
     "the same token for ever": Fault(make=lambda: edit(lambda page: page | {"next_page_token": "again"})),
     "the same page for ever": Fault(make=lambda: first_page_again(_tokens())),
     "an item without an id": Fault(make=lambda: edit(_nameless)),
+    "a torn run": Fault(make=lambda: edit(torn)),
     "numbers as strings": Fault(make=lambda: edit(_quoted)),
     "a tag of 1 MB": Fault(make=lambda: edit(_swollen), seen=frozenset({"updated"})),
     "every answer late": Fault(make=_always(_late)),

@@ -17,7 +17,8 @@ from tests.servers.shared import filled_server
 
 #: Faults that are none: what they show can be understood.
 HARMLESS = {
-    "an empty object", "an empty page in the middle", "numbers as strings", "a tag of 1 MB", "every answer late",
+    "an empty object", "an empty page in the middle", "a torn run", "numbers as strings", "a tag of 1 MB",
+    "every answer late",
     "a clock 10 min ahead", "a clock 10 min behind",
 }  # fmt: skip
 _NAMES = list(LEVELS)

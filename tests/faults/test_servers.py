@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import Engine
 
 from stocktake import pipeline
@@ -17,8 +19,8 @@ from stocktake.sources.mlflow_rest import MlflowRest, MlflowRestConfig
 from tests.faults.matrix import KEY, documents, scan
 from tests.servers.content import V2, V3, Writer, fill
 from tests.servers.mlflow_server import ADMIN, mlflow_server, stop
-from tests.servers.recording_proxy import Reply, Seen, recording_proxy
-from tests.servers.shared import server_with_users
+from tests.servers.recording_proxy import Reply, Seen, edit, recording_proxy, status
+from tests.servers.shared import filled_server, server_with_users
 
 CHANGES = ("created", "updated", "deleted", "restored", "purged")
 
@@ -61,6 +63,27 @@ def test_a_hot_pass_sees_runs_whose_clocks_are_ten_minutes_off(engine: Engine, t
             assert changes(scan(engine, proxy, Mode.HOT)) == {"created": 1}
             assert ("run", run) in documents(engine)
         writer.close()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_run_that_seems_to_have_lost_its_params_is_asked_for_by_id(engine: Engine, gone: bool) -> None:
+    with recording_proxy(filled_server().server.uri) as proxy:
+        scan(engine, proxy, Mode.SWEEP)
+        before = documents(engine)
+        run = filled_server().content.run
+        tear = edit(lambda page: {**page, "runs": [_without_data(one, run) for one in page.get("runs", [])]})
+        nothing = Reply(headers={"content-type": "application/json"}, body=b"{}")
+        proxy.fault("runs/search", lambda seen, ask: nothing if b"IN (" in seen.body else tear(seen, ask))
+        if gone:
+            error = b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'
+            proxy.fault("runs/get", status(404, {"content-type": "application/json"}, error))
+        torn = scan(engine, proxy, Mode.SWEEP)
+    assert (torn.state, changes(torn)) == (ScanState.COMPLETE, {"purged": 1} if gone else {})
+    assert before.keys() - documents(engine).keys() == ({("run", run)} if gone else set())
+
+
+def _without_data(run: dict[str, Any], which: str) -> dict[str, Any]:
+    return run | {"data": {}} if run["info"]["run_id"] == which else run
 
 
 def test_a_right_taken_away_and_given_back_changes_nothing(engine: Engine) -> None:

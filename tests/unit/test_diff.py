@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from stocktake.core.assets import Category, ChangeType, Difference, FieldChange, Kind, Lifecycle
-from stocktake.core.diff import Story, author, category, difference, field_changes, story
+from stocktake.core.diff import Story, author, category, difference, field_changes, story, torn
 from stocktake.core.guard import Guard
 from tests.unit.test_canonical import DOCUMENTS
 
@@ -137,3 +137,21 @@ def test_the_author_is_read_from_where_the_kind_has_it() -> None:
 )
 def test_the_guard_believes_few_and_withholds_many(removals: int, known: int, withheld: bool) -> None:
     assert Guard().withholds(removals, known) is withheld
+
+
+def test_a_run_never_loses_params_metrics_or_its_name_in_an_edit() -> None:
+    whole: dict[str, Any] = {
+        "params": {"a": "1"},
+        "metrics": {"m": {"value": 1.0}},
+        "tags": {"mlflow.runName": "x", "note": "y"},
+    }
+    losses: list[dict[str, Any]] = [{"params": {}}, {"metrics": {}}, {"tags": {"note": "y"}}]
+    for lost in losses:
+        found = difference(whole, whole | lost)
+        assert found is not None
+        assert torn(Kind.RUN, found)
+        assert not torn(Kind.EXPERIMENT, found)
+    for edited in ({"params": {"a": "1", "b": "2"}}, {"tags": {"mlflow.runName": "z"}}, {"params": {"a": "2"}}):
+        found = difference(whole, whole | edited)
+        assert found is not None
+        assert not torn(Kind.RUN, found)

@@ -94,6 +94,17 @@ def category(path: str) -> Category:
     return Category.TELEMETRY if name in _TELEMETRY else Category.CONFIG
 
 
+def torn(kind: Kind, found: Difference) -> bool:
+    """Whether a run seems to have lost what MLflow never takes from one: params, metrics, the tag with its name.
+
+    A server reads runs first and the rest after: one that is purged in between looks so (tried on MLflow 3.17).
+    """
+    return kind == Kind.RUN and any(
+        change.after is None and re.match(r"(?:params|metrics)\b|tags\['mlflow\.runName'\]", change.path)
+        for change in found.fields
+    )
+
+
 def story(kind: Kind, found: Difference, *, partition: str, parent: str | None) -> Story | None:
     """Name the larger change this one belongs to, if it says nothing of its own.
 

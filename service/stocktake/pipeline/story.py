@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine
 
 from stocktake.core.assets import Kind, Mode, ScopeState
@@ -218,7 +219,8 @@ class _Pass:
     def _accept(self, kind: Kind, item: Item, at: datetime, answered_at: datetime) -> bool:
         """Stage what was answered when an asset was asked for by id; say whether it was understood."""
         try:
-            self._stage(self.intake.stage(kind, item.raw, self.intake.digest(item.raw), at, answered_at))
+            answer = self.intake.stage(kind, item.raw, self.intake.digest(item.raw), at, answered_at)
+            self._stage(replace(answer, confirmed=True))
         except SourceError:
             return False
         return True

@@ -7,7 +7,7 @@ the database once, straight into `version`: what is judged in SQL is a narrow st
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -48,6 +48,7 @@ class Staged(msgspec.Struct, frozen=True, gc=False):
     aside: bytes | None
     actor: str | None  # who made it, as the client claimed
     answered_at: datetime  # the state held at some moment between observed_at and this
+    confirmed: bool = False  # it was asked for by id, alone: what it shows is believed
 
 
 def staged(
@@ -142,8 +143,12 @@ def publish(
     done.counts.update(what for *_, what in judged if what in ("baseline", "rebased", "created"))
     _copy_changes(raw, (_created(claim, s, asset_id, at) for s, asset_id, at, what in judged if what == "created"))
     compared = {a: (s, at) for s, a, at, what in judged if what in _COMPARED}
-    for found in _write_differences(raw, claim, compared, clean):
-        done.counts[found] += 1
+    counts, doubted = _write_differences(raw, claim, compared, clean)
+    done.counts += counts
+    if doubted:  # as if it had not been seen: a scope that ends asks for it by id
+        raw.execute("DELETE FROM stage WHERE asset_id = ANY(%s)", (list(doubted),))
+        done.known -= doubted
+        judged = [one for one in judged if one[1] not in doubted]
     if done.known:
         raw.execute("UPDATE version v SET valid_to = s.observed_at FROM stage s WHERE v.asset_id = s.asset_id"
                     " AND v.valid_from = s.previous AND v.valid_to IS NULL")  # fmt: skip
@@ -274,10 +279,14 @@ def _created(claim: Claim, s: Staged, asset_id: int, not_before: datetime | None
 def _write_differences(
     raw: psycopg.Connection[Any], claim: Claim, compared: dict[int, tuple[Staged, datetime | None]],
     clean: Callable[[Any], Any],
-) -> Iterator[str]:  # fmt: skip
-    """Compare changed documents with their predecessors in pure code, and write the changes. Streams both ways."""
+) -> tuple[Counter[str], set[int]]:  # fmt: skip
+    """Compare changed documents with their predecessors in pure code, and write the changes. Streams both ways.
+
+    Returns counts by type, and the assets whose new state is doubted: nothing is written of those.
+    """
+    counts, doubted = Counter[str](), set[int]()
     if not compared:
-        return
+        return counts, doubted
     with raw.cursor(name="pairs") as cursor:
         cursor.itersize = 500
         cursor.execute(
@@ -300,9 +309,12 @@ def _write_differences(
                     )
                 )
                 if found is None:  # equal once decoded: nothing to report, the new bytes are published all the same
-                    yield "rebased"
+                    counts["rebased"] += 1
                     continue
-                yield str(found.type)
+                if not s.confirmed and diff.torn(Kind(s.kind), found):
+                    doubted.add(asset_id)
+                    continue
+                counts[str(found.type)] += 1
                 told = diff.story(Kind(s.kind), found, partition=s.partition, parent=s.lifted[_PARENT])
                 changes.append(
                     change(
@@ -310,6 +322,7 @@ def _write_differences(
                     )
                 )
             _copy_changes(raw, changes)
+    return counts, doubted
 
 
 def change(
