@@ -41,6 +41,7 @@ bench: $(VENV)/.dev ## measure speed and memory against their floors, about half
 	$(BIN)/python -m bench.redact
 	$(BIN)/python -m bench.scan $(ARGS)
 	$(BIN)/python -m bench.server
+	$(BIN)/python -m bench.sources
 	$(BIN)/python -m bench.folder
 
 # One of them alone: ARGS="-k movement" (or model, kill, stop, disk, overtaken, beside). A seed repeats a run.
