@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 
 from alembic import command
 from stocktake.core.assets import Kind, ScanState
+from stocktake.core.errors import Trouble
 from stocktake.store import migrate, retention
 from stocktake.store.observation import observed
 from tests.contract.test_cli_reference import schema
@@ -186,6 +187,84 @@ def pruned(engine: Engine, world: World) -> str:
     scan(engine, World(), workspace="other")
     retention.prune(engine, keep=timedelta(0))
     return then
+
+
+@pytest.fixture
+def down(engine: Engine, world: World) -> tuple[str, str]:
+    """A time when all was well, and one after the server went down."""
+    assert scan(engine, world).state == ScanState.COMPLETE
+    well = now(engine)
+    world.fail_identify = Trouble.UNREACHABLE
+    assert scan(engine, world).state == ScanState.FAILED
+    return well, now(engine)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ["changes", "--since", "WELL"],
+        ["changes", "--until", "LATE"],
+        ["diff", "--from", "WELL"],
+        ["list", "run"],
+        ["list", "run", "--at", "LATE"],
+        ["show", "run", "one0"],
+        ["show", "run", "one0", "--at", "LATE"],
+        ["history", "run", "one0"],
+        ["history", "run", "one0", "--since", "WELL"],
+    ],
+)
+def test_nothing_new_is_not_claimed_of_a_workspace_that_cannot_be_looked_at(
+    cli: Cli, down: tuple[str, str], question: list[str]
+) -> None:
+    well, late = down
+    answer = cli(*[{"WELL": well, "LATE": late}.get(word, word) for word in question])
+    assert answer.code == 3
+    assert "  w: not observable since " in answer.err
+    assert " (unreachable); last complete look " in answer.err
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ["changes", "--until", "WELL"],
+        ["list", "run", "--at", "WELL"],
+        ["show", "run", "one0", "--at", "WELL"],
+        ["history", "run", "one0", "--until", "WELL"],
+    ],
+)
+def test_a_time_before_a_workspace_went_out_of_sight_is_answered_wholly(
+    cli: Cli, down: tuple[str, str], question: list[str]
+) -> None:
+    answer = cli(*[word.replace("WELL", down[0]) for word in question])
+    assert (answer.code, answer.err.replace("No changes.\n", "")) == (0, "")
+
+
+def test_a_workspace_that_is_seen_again_is_answered_for(
+    engine: Engine, cli: Cli, world: World, down: tuple[str, str]
+) -> None:
+    assert "the last look" in cli("history", "run", "one0").out
+    world.fail_identify = None
+    assert scan(engine, world).state == ScanState.COMPLETE
+    answer = cli("changes", "--since", down[0])
+    assert (answer.code, answer.err) == (0, "No changes.\n")
+    assert "the last look" not in cli("history", "run", "one0").out
+
+
+def test_a_purged_run_was_there_before_and_its_history_says_how_it_ended(
+    engine: Engine, cli: Cli, world: World
+) -> None:
+    scan(engine, world)
+    there = now(engine)
+    del world.runs["one0"]
+    scan(engine, world)
+    asked = cli("show", "run", "one0", "--at", there)
+    assert (asked.code, "PURGED" in asked.out, "purged later" in asked.out) == (0, False, True)
+    assert "PURGED: it was gone at" in cli("show", "run", "one0").out
+    (state,) = cli("history", "run", "one0", "-o", "json").json()
+    assert (state["valid_to"] is None, state["ended_by"]) == (False, "purged")
+    assert "purged" in cli("history", "run", "one0").out.splitlines()[-1]
+    (other,) = cli("history", "run", "one1", "-o", "json").json()
+    assert (other["valid_to"], other["ended_by"]) == (None, None)
 
 
 def test_a_time_whose_history_was_dropped_is_not_answered_with_what_is_left(cli: Cli, pruned: str) -> None:

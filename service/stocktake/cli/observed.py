@@ -23,7 +23,7 @@ from stocktake.core.assets import Kind
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from stocktake.store.observation import Life, Observation
+    from stocktake.store.observation import Life, Observation, Unseen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,7 @@ class View:
 
     at: datetime
     observations: Sequence[Observation]
+    unseen: Sequence[Unseen] = ()  # could not be looked at when the time that was asked about ended
     empty: bool = False  # nothing was ever scanned
 
     @property
@@ -43,6 +44,14 @@ class View:
     def missing(self) -> list[Observation]:
         """What an answer leaves out, or may leave out."""
         return [one for one in self.observations if not one.whole]
+
+    @property
+    def outdated(self) -> list[Unseen]:
+        """Workspaces that an answer speaks of, though what became of them lately is not known."""
+        silent = {one.workspace for one in self.observations} - {
+            one.workspace for one in self.observations if not one.hidden
+        }
+        return [one for one in self.unseen if one.workspace not in silent]
 
     @property
     def hidden(self) -> set[tuple[str, str]]:
@@ -64,16 +73,22 @@ def view(
 ) -> View:
     """Look up what was seen at a time; without one, now by the database's clock."""
     from stocktake.store.history import workspace_names
-    from stocktake.store.observation import observed
+    from stocktake.store.observation import Unseen, observed, unseen
 
     found = observed(connection, kind, workspaces=workspaces, at=at, partition=partition)
-    empty = not found and not workspace_names(connection)
-    return View(at=min(at or now(), now()), observations=found, empty=empty)
+    names = workspace_names(connection)
+    never = [Unseen(workspace=name, since=None) for name in workspaces or () if name not in names]
+    return View(
+        at=min(at or now(), now()),
+        observations=found,
+        unseen=[*never, *unseen(connection, workspaces=workspaces, at=at)],
+        empty=not found and len(never) == len(names if workspaces is None else workspaces),
+    )
 
 
 def view_of(connection: Connection, kind: Kind, found: Sequence[Life], at: datetime) -> View:
     """What of these assets cannot be known at a time: states no longer kept, experiments not yet listed then."""
-    from stocktake.store.observation import observed
+    from stocktake.store.observation import observed, unseen
 
     hidden: dict[tuple[str, str | None, datetime | None], Observation] = {}
     for life in found:
@@ -85,7 +100,8 @@ def view_of(connection: Connection, kind: Kind, found: Sequence[Life], at: datet
                 hidden[life.workspace, one.partition, kept] = replace(one, dropped_before=kept, hidden=True)
             elif one.hidden and one.dropped_before is None:
                 hidden[life.workspace, one.partition, None] = one
-    return View(at=at, observations=list(hidden.values()))
+    workspaces = sorted({life.workspace for life in found})
+    return View(at=at, observations=list(hidden.values()), unseen=unseen(connection, workspaces=workspaces, at=at))
 
 
 def refuse(seen: View, output: Output) -> ExitCode:
@@ -114,10 +130,20 @@ def refuse(seen: View, output: Output) -> ExitCode:
 
 def note(seen: View) -> ExitCode:
     """Say on stderr what an answer leaves out and since when there is one; the exit code tells programs."""
-    if not seen.missing:
+    if not seen.missing and not seen.outdated:
         return ExitCode.COMPLETE
-    say(f"Answered in part. Missing at {exact(seen.at)}:")
-    _tell(seen)
+    if seen.missing:
+        say(f"Answered in part. Missing at {exact(seen.at)}:")
+        _tell(seen)
+    if seen.outdated:
+        say("Answered in part. What became of it since the last look is not known:")
+    for one in seen.outdated:
+        if one.since is None:
+            say(f"  {clean(one.workspace)}: never scanned.")
+            continue
+        reason = f" ({one.reason})" if one.reason else ""
+        last = f"; last complete look {exact(one.last_complete)}" if one.last_complete else ""
+        say(f"  {clean(one.workspace)}: not observable since {exact(one.since)}{reason}{last}.")
     return ExitCode.PARTIAL
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 
 from stocktake.cli import rows, words
 from stocktake.cli.exits import ExitCode
-from stocktake.cli.observed import note, refuse, view, view_of
+from stocktake.cli.observed import View, note, refuse, view, view_of
 from stocktake.cli.render import Output, clean, console, dumps, say, write_json, write_table, write_tsv
 from stocktake.cli.session import (
     AtOption,
@@ -107,7 +108,7 @@ def show(
 ) -> int:
     """Show one asset with its whole document, now or at a time. A purged one is shown in its last state."""
     from stocktake.store.history import find_asset, workspace_names
-    from stocktake.store.observation import lives
+    from stocktake.store.observation import lives, unseen
 
     which, when = kind(what), moment(at, "--at", future=False)
     with session(context).database() as connection:
@@ -118,14 +119,15 @@ def show(
         if not found:
             ever = lives(connection, which, key, workspaces=workspaces)
             return _none(connection, which, key, ever, workspaces, when, output)
+        told = unseen(connection, workspaces=sorted({row["workspace"] for row in found}), at=when)
     if output != Output.TABLE:
         _write(found, output, rows.ASSET_TSV, lambda _: None, None, context)
     elif len(found) > 1:
         _assets(found, which)
         session(context).tell(f"{len(found)} have that name: ask for one by its key, or with --workspace.")
     else:
-        _details(found[0])
-    return ExitCode.COMPLETE
+        _details(found[0], when)
+    return note(View(at=when or now(), observations=(), unseen=told))
 
 
 def history(
@@ -139,7 +141,7 @@ def history(
 ) -> int:
     """Show the states of one asset, oldest first, and what made each differ from the one before."""
     from stocktake.store.history import asset_history, workspace_names
-    from stocktake.store.observation import lives
+    from stocktake.store.observation import lives, unseen
 
     which = kind(what)
     after, before = moment(since, "--since", future=False), moment(until, "--until")
@@ -153,14 +155,16 @@ def history(
         ever = lives(connection, which, key, workspaces=workspaces)
         if not found:
             return _none(connection, which, key, ever, workspaces, before, output)
-        gaps = view_of(connection, which, ever, after) if after is not None else None
-    _write(found, output, rows.VERSION_TSV, _versions, None, context)
-    if gaps is not None:
-        return note(gaps)
-    for one in ever:  # without --since the question goes back as far as states are kept
+        seen = view_of(connection, which, ever, after) if after is not None else View(at=now(), observations=())
+        seen = replace(
+            seen, unseen=unseen(connection, workspaces=sorted({row["workspace"] for row in found}), at=before)
+        )
+    blind = {one.workspace for one in seen.unseen}
+    _write(found, output, rows.VERSION_TSV, lambda held: _versions(held, blind), None, context)
+    for one in ever if after is None else ():  # without --since it goes back as far as states are kept
         if one.kept_since is not None and one.first_seen < one.kept_since:
             say(f"States of {clean(one.key)} before {exact(one.kept_since)} were dropped by retention.")
-    return ExitCode.COMPLETE
+    return note(seen)
 
 
 def changes(
@@ -196,7 +200,7 @@ def changes(
         if seen.blind:
             return refuse(seen, output)
         if after is not None:  # what was not seen at the beginning has changes that nobody saw
-            seen = view(connection, which, workspaces, after)
+            seen = replace(view(connection, which, workspaces, after), unseen=seen.unseen)
         told = (
             rows.change(row)
             for row in store.changes(
@@ -234,6 +238,7 @@ def diff(
     """
     from stocktake.store.difference import difference
     from stocktake.store.history import workspace_names
+    from stocktake.store.observation import unseen
 
     which = kind(what) if what is not None else None
     first, last = moment(start, "--from", future=False), moment(end, "--to")
@@ -245,6 +250,8 @@ def diff(
         seen = view(connection, which, workspaces, first)
         if seen.blind:
             return refuse(seen, output)
+        never = [one for one in seen.unseen if one.since is None]
+        seen = replace(seen, unseen=[*never, *unseen(connection, workspaces=workspaces, at=last)])
         told = (
             rows.change(row)
             for row in difference(
@@ -322,10 +329,12 @@ def _ago(time: datetime | None, at: datetime) -> str:
     return ago(time, now=at) if time is not None else ""
 
 
-def _details(row: Record) -> None:
+def _details(row: Record, asked: datetime | None) -> None:
     at = now()
     lines = [f"{words.kind(row['kind'])} {words.title(row)} in {clean(row['workspace'])}"]
-    if row["gone_at"] is not None:
+    if row["gone_at"] is not None and asked is not None:
+        lines.append(f"It was there at {exact(asked)} (purged later, gone at {exact(row['gone_at'])}); its state then:")
+    elif row["gone_at"] is not None:
         lines.append(f"PURGED: it was gone at {exact(row['gone_at'])} ({ago(row['gone_at'], now=at)}); its last state:")
     for name in rows.ASSET:
         value = row[name]
@@ -339,26 +348,36 @@ def _details(row: Record) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _versions(held: Sequence[Record]) -> None:
+def _versions(held: Sequence[Record], blind: Collection[str]) -> None:
     at = now()
     several = len({(row["workspace"], row["key"]) for row in held}) > 1
 
     def lines() -> Iterator[list[str]]:
         before: Record | None = None
-        for row in held:
-            if before is not None and (before["workspace"], before["key"]) != (row["workspace"], row["key"]):
+        for row, after in itertools.zip_longest(held, held[1:]):
+            if before is not None and not _same(before, row):
                 before = None
+            which = [f"{row['workspace']}\n{row['key']}"] if several else []
             until = "now" if row["valid_to"] is None else exact(row["valid_to"])
+            lasted = f"{until}\nfor {span(((row['valid_to'] or at) - row['valid_from']).total_seconds())}"
+            if row["valid_to"] is None and row["workspace"] in blind:
+                lasted = "the last look"
             yield [
-                *([f"{row['workspace']}\n{row['key']}"] if several else []),
+                *which,
                 f"{exact(row['valid_from'])}\n{ago(row['valid_from'], now=at)}",
-                f"{until}\nfor {span(((row['valid_to'] or at) - row['valid_from']).total_seconds())}",
+                lasted,
                 _state(row),
                 _since(before, row),
             ]
+            if row["ended_by"] == "purged" and (after is None or not _same(row, after)):
+                yield [*which, f"{exact(row['valid_to'])}\n{ago(row['valid_to'], now=at)}", "", "purged", "gone"]
             before = row
 
     write_table([*(["ASSET"] if several else []), "FROM", "TO", "STATE", "WHAT CHANGED"], lines())
+
+
+def _same(one: Record, other: Record) -> bool:
+    return (one["workspace"], one["key"]) == (other["workspace"], other["key"])
 
 
 def _since(before: Record | None, row: Record) -> str:

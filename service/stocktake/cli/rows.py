@@ -12,7 +12,8 @@ ASSET = (
 )  # fmt: skip
 ASSET_TSV = tuple(name for name in ASSET if name not in ("document", "aside"))
 VERSION = (
-    "workspace", "kind", "key", "name", "state", "lifecycle", "valid_from", "valid_to", "digest", "document",
+    "workspace", "kind", "key", "name", "state", "lifecycle", "valid_from", "valid_to", "ended_by", "digest",
+    "document",
 )  # fmt: skip
 VERSION_TSV = tuple(name for name in VERSION if name != "document")
 CHANGE = (

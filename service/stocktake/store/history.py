@@ -54,6 +54,7 @@ class VersionRow:
     valid_to: datetime | None
     digest: str
     scan: int
+    ended_by: str | None  # "purged" where nothing followed at once; None: another state, or nothing yet
     document: Mapping[str, Any]
 
 
@@ -174,7 +175,10 @@ def asset_history(
         text(
             """
             SELECT w.name AS workspace, a.kind, a.key, v.name, v.state, v.lifecycle, v.valid_from, v.valid_to,
-                encode(v.digest, 'hex') AS digest, v.scan_id AS scan, v.document
+                encode(v.digest, 'hex') AS digest, v.scan_id AS scan, v.document,
+                CASE WHEN v.valid_to IS NOT NULL AND NOT EXISTS (
+                    SELECT 1 FROM version n WHERE n.asset_id = v.asset_id AND n.valid_from = v.valid_to
+                ) THEN 'purged' END AS ended_by
             FROM version v JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = v.workspace_id
             WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces)) AND v.asset_id IN (
                 SELECT asset_id FROM asset WHERE kind = :kind AND key = :which

@@ -47,6 +47,16 @@ class Life:
     kept_since: datetime | None  # the beginning of its oldest state that is still there
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unseen:
+    """A workspace that could not be looked at, until now: what became of it since is not known."""
+
+    workspace: str
+    since: datetime | None  # the first look that failed; None: there was no look at all
+    reason: str | None = None  # in a word
+    last_complete: datetime | None = None  # when the last complete look ended, if there was one
+
+
 # An experiment is in question if it was known at that time, or was found at the baseline later: then it may have been
 # there. One that was seen to be created later was not. Scopes without a known experiment are in question always.
 _OBSERVED = """
@@ -155,6 +165,25 @@ def observed(
             )
         )
     return found
+
+
+def unseen(
+    connection: Connection, *, workspaces: Sequence[str] | None = None, at: datetime | None = None
+) -> list[Unseen]:
+    """Return the workspaces that could not be looked at since a time before `at`; without it, now."""
+    rows = connection.execute(
+        text(
+            "SELECT name, unobservable_since, trouble, (SELECT max(coalesce(last_finished_at, finished_at)) FROM scan s"
+            " WHERE s.workspace_id = w.workspace_id AND s.state = 'complete') AS last_complete FROM workspace w"
+            " WHERE unobservable_since < least(coalesce(CAST(:at AS timestamptz), 'infinity'), clock_timestamp())"
+            " AND (CAST(:workspaces AS text[]) IS NULL OR name = ANY(:workspaces)) ORDER BY name"
+        ),
+        {"at": at, "workspaces": list(workspaces) if workspaces is not None else None},
+    )
+    return [
+        Unseen(workspace=row.name, since=row.unobservable_since, reason=row.trouble, last_complete=row.last_complete)
+        for row in rows
+    ]
 
 
 def lives(
