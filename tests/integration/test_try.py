@@ -143,6 +143,7 @@ def test_a_database_file_is_summed_up_too_and_left_as_it_was(tmp_path: Path) -> 
         "registered_model.total": 2, "model_version.total": 3, "trace.total": 1,
     }  # fmt: skip
     assert counts["run.failed"] == counts["run.stale"] == 1
+    assert "folder" not in answer.figures()["run.deleted"]["meaning"]  # it looked at none
     assert tree(folder) == before
     assert list((tmp_path / "home").iterdir()) == []
 

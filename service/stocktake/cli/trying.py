@@ -76,7 +76,8 @@ def take(source: Source, path: Path, at: datetime, redactor: Redactor) -> tuple[
     from stocktake.sources.protocol import NothingKnown
 
     odd, problems = Tallies({}), Tallies({"problem": "things that could not be read or understood"})
-    stock, places = Stock(at), None
+    files = isinstance(source, MlflowFiles)
+    stock, places = Stock(at, folders=files), None
     with ExitStack() as stack:
         source.identify()
         if isinstance(source, MlflowFiles):

@@ -23,7 +23,7 @@ _DECLARED = {
     "run.failed": "of them failed",
     "run.killed": "of them killed",
     "run.moving": "of them running or scheduled",
-    "run.deleted": "of them deleted, their folders still there",
+    "run.deleted": "of them deleted",
     "run.in_deleted_experiment": "of them not deleted themselves, but in a deleted experiment",
     "run.stale": f"runs that have been running for more than {STALE.days} days",
     "run.duplicate": "finished runs that repeat another of their experiment: the same parameters, code and data",
@@ -44,9 +44,11 @@ _ALWAYS = frozenset({"experiment.total", "run.total"})
 class Stock:
     """Counts assets as they come: experiments and model versions before runs."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, *, folders: bool = False) -> None:
+        """`folders`: what is counted was found in folders, so that theirs are there."""
+        found = {"run.deleted": "of them deleted, their folders still there"} if folders else {}
         self._now = now
-        self._tallies = Tallies(_DECLARED, _ALWAYS)
+        self._tallies = Tallies(_DECLARED | found, _ALWAYS)
         self._names = dict[str, str]()
         self._deleted = set[str]()  # experiments
         self._repeated = dict[int, str]()
