@@ -253,9 +253,10 @@ class _Health:
         except (SQLAlchemyError, OSError) as exc:
             return [Check(name="database", ok=False, detail=f"does not answer ({type(exc).__name__}); is it running?")]
         wanted = migrate.newest()
-        blind = [w.name for w in workspaces if w.state == "unobservable"]
+        configured = [one.name for one in self._app.settings.workspaces]
+        blind = [w.name for w in workspaces if w.state == "unobservable" and w.name in configured]
         looked = {w.name for w in workspaces if w.state != "never scanned"}
-        new = [one.name for one in self._app.settings.workspaces if one.name not in looked]
+        new = [name for name in configured if name not in looked]
         return [
             Check(name="database", ok=True),
             Check(

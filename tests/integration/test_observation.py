@@ -12,8 +12,11 @@ from sqlalchemy import Engine, text
 from alembic import command
 from stocktake.core.assets import Kind, ScanState
 from stocktake.core.errors import Trouble
+from stocktake.settings import load_settings
 from stocktake.store import migrate, retention
 from stocktake.store.observation import observed
+from stocktake.wiring import open_app
+from stocktake.worker import _Health
 from tests.contract.test_cli_reference import schema
 from tests.integration.scripted import World, scan
 from tests.integration.test_cli import Cli, configured
@@ -248,6 +251,59 @@ def test_a_workspace_that_is_seen_again_is_answered_for(
     answer = cli("changes", "--since", down[0])
     assert (answer.code, answer.err) == (0, "No changes.\n")
     assert "the last look" not in cli("history", "run", "one0").out
+
+
+@pytest.fixture
+def retired(engine: Engine, world: World, tmp_path: Path, database_url: str) -> Cli:
+    """Workspace "old" left the configuration while its server was down; "w" is well."""
+    scan(engine, world, workspace="old")
+    world.fail_identify = Trouble.UNREACHABLE
+    scan(engine, world, workspace="old")
+    world.fail_identify = None
+    scan(engine, world)
+    return configured(
+        tmp_path, f'database: "{database_url}"\nworkspaces: [{{name: w, mlflow: {{uri: "http://127.0.0.1:9"}}}}]\n'
+    )
+
+
+def test_a_question_is_about_what_is_configured_unless_it_names_a_workspace(retired: Cli) -> None:
+    answer = retired("list", "run", "-o", "json")
+    assert (answer.code, answer.err, {one["workspace"] for one in answer.json()}) == (0, "", {"w"})
+    assert retired("changes").code == retired("show", "run", "one0").code == retired("history", "run", "one0").code == 0
+    assert {one["workspace"] for one in retired("scope", "list", "-o", "json").json()} == {"w"}
+    old = retired("list", "run", "-w", "old", "-o", "json")
+    assert (old.code, {one["workspace"] for one in old.json()}) == (3, {"old"})
+    states = [(one["name"], one["configured"]) for one in retired("status", "-o", "json").json()]
+    assert states == [("w", True), ("old", False)]
+    assert "old: not configured" in retired("status").out
+
+
+def test_where_nothing_is_configured_a_question_is_about_all(engine: Engine, cli: Cli, world: World) -> None:
+    scan(engine, world)
+    scan(engine, world, workspace="old")
+    assert {one["workspace"] for one in cli("list", "run", "-o", "json").json()} == {"w", "old"}
+
+
+def test_a_configured_workspace_that_was_never_scanned_is_named(retired: Cli) -> None:
+    words = retired.config.read_text()
+    retired.config.write_text(words.replace("[{", '[{name: new, mlflow: {uri: "http://127.0.0.1:9"}}, {'))
+    answer = retired("list", "run", "-o", "json")
+    assert (answer.code, {one["workspace"] for one in answer.json()}) == (3, {"w"})
+    assert "  new: never scanned.\n" in answer.err
+    retired.config.write_text(words.replace("name: w", "name: new"))
+    assert retired("list", "run").code == retired("changes").code == 5
+
+
+def test_readiness_does_not_tell_of_a_workspace_that_left_the_configuration(
+    retired: Cli, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOCKTAKE_DATA_DIR", str(retired.folder / "data"))
+    with open_app(load_settings(retired.config), environ={}) as app:
+        assert all(check.ok for check in _Health(app).ready())
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE workspace SET unobservable_since = now() WHERE name = 'w'"))
+        (bad,) = [check for check in _Health(app).ready() if not check.ok]
+    assert bad.detail.startswith("unobservable: w;")
 
 
 def test_a_purged_run_was_there_before_and_its_history_says_how_it_ended(

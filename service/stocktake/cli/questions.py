@@ -17,13 +17,13 @@ from stocktake.cli.exits import ExitCode
 from stocktake.cli.observed import View, note, refuse, view, view_of
 from stocktake.cli.render import Output, clean, console, dumps, say, write_json, write_table, write_tsv
 from stocktake.cli.session import (
+    AskedOption,
     AtOption,
     KeyArgument,
     KindArgument,
     OutputOption,
     SinceOption,
     UntilOption,
-    WorkspaceOption,
     kind,
     known,
     moment,
@@ -54,7 +54,7 @@ Record = Mapping[str, Any]
 def list_(
     context: typer.Context,
     what: KindArgument,
-    workspace: WorkspaceOption = None,
+    workspace: AskedOption = None,
     at: AtOption = None,
     where: Annotated[
         list[str] | None,
@@ -74,9 +74,10 @@ def list_(
 
     which, when = kind(what), moment(at, "--at", future=False)
     conditions = pairs(where, _WHERE)
-    with session(context).database() as connection:
+    settings = session(context).settings()
+    with session(context).database(settings) as connection:
         names = workspace_names(connection)
-        workspaces = known(workspace, names)
+        workspaces = known(workspace, names, settings)
         seen = view(connection, which, workspaces, when, partition=(conditions or {}).get("partition"))
         if seen.blind:
             return refuse(seen, output)
@@ -102,7 +103,7 @@ def show(
     context: typer.Context,
     what: KindArgument,
     key: KeyArgument,
-    workspace: WorkspaceOption = None,
+    workspace: AskedOption = None,
     at: AtOption = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
@@ -111,8 +112,9 @@ def show(
     from stocktake.store.observation import lives, unseen
 
     which, when = kind(what), moment(at, "--at", future=False)
-    with session(context).database() as connection:
-        workspaces = known(workspace, workspace_names(connection))
+    settings = session(context).settings()
+    with session(context).database(settings) as connection:
+        workspaces = known(workspace, workspace_names(connection), settings)
         found = [
             rows.record(row, rows.ASSET) for row in find_asset(connection, which, key, workspaces=workspaces, at=when)
         ]
@@ -134,7 +136,7 @@ def history(
     context: typer.Context,
     what: KindArgument,
     key: KeyArgument,
-    workspace: WorkspaceOption = None,
+    workspace: AskedOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
     output: OutputOption = Output.TABLE,
@@ -146,8 +148,9 @@ def history(
     which = kind(what)
     after, before = moment(since, "--since", future=False), moment(until, "--until")
     _ordered(after, before, "--since", "--until")
-    with session(context).database() as connection:
-        workspaces = known(workspace, workspace_names(connection))
+    settings = session(context).settings()
+    with session(context).database(settings) as connection:
+        workspaces = known(workspace, workspace_names(connection), settings)
         found = [
             rows.record(row, rows.VERSION)
             for row in asset_history(connection, which, key, workspaces=workspaces, since=after, until=before)
@@ -169,7 +172,7 @@ def history(
 
 def changes(
     context: typer.Context,
-    workspace: WorkspaceOption = None,
+    workspace: AskedOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
     what: Annotated[str | None, typer.Option("--kind", "-k", metavar="KIND", help="Only this kind.")] = None,
@@ -194,8 +197,9 @@ def changes(
     which = kind(what) if what is not None else None
     after, before = moment(since, "--since", future=False), moment(until, "--until")
     _ordered(after, before, "--since", "--until")
-    with session(context).database() as connection:
-        workspaces = known(workspace, store.workspace_names(connection))
+    settings = session(context).settings()
+    with session(context).database(settings) as connection:
+        workspaces = known(workspace, store.workspace_names(connection), settings)
         seen = view(connection, which, workspaces, before)
         if seen.blind:
             return refuse(seen, output)
@@ -226,7 +230,7 @@ def diff(
     context: typer.Context,
     start: Annotated[str, typer.Option("--from", metavar="TIME", help="The earlier time.")],
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="The later time.")] = "now",
-    workspace: WorkspaceOption = None,
+    workspace: AskedOption = None,
     what: Annotated[str | None, typer.Option("--kind", "-k", metavar="KIND", help="Only this kind.")] = None,
     expand: ExpandOption = False,
     limit: LimitOption = None,
@@ -245,8 +249,9 @@ def diff(
     assert first is not None
     assert last is not None
     _ordered(first, last, "--from", "--to")
-    with session(context).database() as connection:
-        workspaces = known(workspace, workspace_names(connection))
+    settings = session(context).settings()
+    with session(context).database(settings) as connection:
+        workspaces = known(workspace, workspace_names(connection), settings)
         seen = view(connection, which, workspaces, first)
         if seen.blind:
             return refuse(seen, output)

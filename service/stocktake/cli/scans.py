@@ -18,7 +18,18 @@ from stocktake.cli import rows, words
 from stocktake.cli.exits import ExitCode, Stop, of_scans
 from stocktake.cli.operate import until_signalled
 from stocktake.cli.render import Output, clean, write_json, write_table, write_tsv
-from stocktake.cli.session import OutputOption, Session, WorkspaceOption, kind, kinds, known, now, operator, session
+from stocktake.cli.session import (
+    AskedOption,
+    OutputOption,
+    Session,
+    WorkspaceOption,
+    kind,
+    kinds,
+    known,
+    now,
+    operator,
+    session,
+)
 from stocktake.cli.times import ago, exact, span
 from stocktake.core.assets import Kind, Mode, ScanState
 from stocktake.core.errors import ConfigError, Fenced
@@ -246,7 +257,7 @@ def status(context: typer.Context, workspace: WorkspaceOption = None, output: Ou
                 withheld=(),
                 scanning=None,
             )
-    names = known(workspace, list(found)) or sorted(found)
+    names = known(workspace, list(found)) or sorted(found, key=lambda name: (name not in configured, name))
     answer = [rows.status(found[name], configured=name in configured, bound=_bound(settings, name)) for name in names]
     if output == Output.JSON:
         write_json(answer)
@@ -275,9 +286,8 @@ def _page(one: Mapping[str, Any]) -> list[str]:
     at = now()
     since = f" since {exact(one['state_since'])} ({ago(one['state_since'], now=at)})" if one["state_since"] else ""
     scanning = f"; a {one['scanning']} is under way" if one["scanning"] else ""
-    lines = [f"{clean(one['name'])}: {one['state']}{since}{scanning}"]
-    if not one["configured"]:
-        lines.append("  not in the configuration: it is no longer scanned")
+    retired = "" if one["configured"] else "not configured, so no longer scanned; last "
+    lines = [f"{clean(one['name'])}: {retired}{one['state']}{since}{scanning}"]
     for label, text in (("problem", one["error"]), ("next step", one["next_step"])):
         if text:
             lines.append(f"  {label:14} {clean(text)}")
@@ -332,13 +342,14 @@ scope = typer.Typer(
 
 
 @scope.command("list")
-def scope_list(context: typer.Context, workspace: WorkspaceOption = None, output: OutputOption = Output.TABLE) -> int:
+def scope_list(context: typer.Context, workspace: AskedOption = None, output: OutputOption = Output.TABLE) -> int:
     """List how completely each kind of each workspace is seen, and how many removals are withheld."""
     from stocktake.store.ledger import status as ask
 
-    with session(context).database() as connection:
+    settings = session(context).settings()
+    with session(context).database(settings) as connection:
         found = {one.name: one for one in ask(connection)}
-    names = known(workspace, list(found)) or list(found)
+    names = [name for name in known(workspace, list(found), settings) or found if name in found]
     answer = []
     for name in names:
         for covered in found[name].coverage:

@@ -118,15 +118,17 @@ def kinds(incomplete: str) -> list[str]:
     return [str(one) for one in Kind if one.startswith(incomplete.lower())]
 
 
-def known(asked: Sequence[str] | None, names: Sequence[str]) -> list[str] | None:
-    """Check workspace names; None asks about all of them."""
+def known(asked: Sequence[str] | None, names: Sequence[str], settings: Settings | None = None) -> list[str] | None:
+    """Check workspace names. Without any, it is about those that `settings` name, or else about all (None)."""
     for name in asked or ():
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             there = f" There are: {', '.join(names)}." if names else " None was scanned yet: run `stocktake scan`."
             raise Stop(ExitCode.NOT_FOUND, f"There is no workspace {clean(name)!r}.{hint}{there}")
-    return list(dict.fromkeys(asked)) if asked else None
+    if asked:
+        return list(dict.fromkeys(asked))
+    return [one.name for one in settings.workspaces] or None if settings is not None else None
 
 
 def pairs(given: Sequence[str] | None, allowed: Sequence[str]) -> dict[str, str] | None:
@@ -159,6 +161,15 @@ def log_levels() -> Mapping[str, int]:
 WorkspaceOption = Annotated[
     list[str] | None,
     typer.Option("--workspace", "-w", metavar="NAME", help="Only this workspace; may be repeated. [default: all]"),
+]
+AskedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        metavar="NAME",
+        help="Only this workspace; may be repeated. [default: all configured, or all where none is]",
+    ),
 ]
 OutputOption = Annotated[
     Output,
