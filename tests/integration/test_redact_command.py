@@ -90,7 +90,12 @@ def test_a_piped_value_is_removed_and_recorded(cli: Cli, engine: Engine) -> None
         row = connection.execute(text("SELECT * FROM inventory.redaction")).one()
     assert (row.actor, row.reason, row.versions, row.assets) == ("dpo@example.org", "found in a tag", 10, 10)
     assert f"Replaced by [redacted:manual:{row.fingerprint}].\n" in answer.out
-    assert _piped(cli, VALUE, *GO).code == 7
+    for again in (GO, ("redact", "--dry-run")):
+        answer = _piped(cli, VALUE, *again)
+        assert answer.code == 0, answer
+        assert "was already removed, at " in answer.out
+        assert "still kept out" in answer.out
+    assert _piped(cli, "Max Nobody", *GO).code == 7
 
 
 def test_a_value_in_a_file_is_removed(cli: Cli, engine: Engine, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.NOT_OBSERVED: "not observed, not nothing: the question is about a time before the first complete scan, or"
     " one whose history was dropped by retention",
     ExitCode.DATABASE: "the database cannot be reached, its disk is full, or its migrations are missing",
-    ExitCode.NOT_FOUND: "no such workspace, scope or asset, or the value to `redact` stands nowhere",
+    ExitCode.NOT_FOUND: "no such workspace, scope or asset, or the value to `redact` stands nowhere and never did",
     ExitCode.REFUSED: "refused, and nothing was changed: a value that cannot be removed everywhere, a dump that is"
     " not whole or does not fit this database, a file that cannot be read or written",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",

@@ -19,6 +19,7 @@ from stocktake.cli import words
 from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.render import clean, say, write_table
 from stocktake.cli.session import Session, operator, session
+from stocktake.cli.times import exact
 
 if TYPE_CHECKING:
     from stocktake.core.remembered import Sought
@@ -45,7 +46,7 @@ def redact(
     terminal without showing it, or read from a file: never from the command line. A mark with its keyed fingerprint
     takes its place, and it is not let in again. It must be removed from the watched server as well: there it still is.
 
-    Exits with 7 when the value stands nowhere, and with 8 when it cannot be removed everywhere.
+    Exits with 7 when the value stands nowhere and was never removed, and with 8 when it cannot be removed everywhere.
     """
     from stocktake.core.redact import Redactor
     from stocktake.core.remembered import Sought
@@ -67,7 +68,14 @@ def redact(
             current.tell("Looking for the value in everything that is stored.")
             found = redactions.survey(reading, sought)
             begun = redactions.unfinished(reading, sought.fingerprint)
-        _judge(found, sought, begun)
+            removed = redactions.removed(reading, sought.fingerprint)
+        _judge(found, sought, nothing=not found.rows and begun is None and removed is None)
+        if not found.rows and begun is None and removed is not None:
+            sys.stdout.write(
+                f"The value (fingerprint {sought.fingerprint}) was already removed, at {exact(removed)}: it stands"
+                " nowhere, and is still kept out. Nothing was changed.\n"
+            )
+            return ExitCode.COMPLETE
         _tell(found, sought)
         if dry_run:
             current.tell("Nothing was changed: this was a dry run.")
@@ -136,7 +144,7 @@ def _value(file: Path | None) -> str:
     return value
 
 
-def _judge(found: Survey, sought: Sought, begun: int | None) -> None:
+def _judge(found: Survey, sought: Sought, *, nothing: bool) -> None:
     """Refuse what cannot be removed everywhere."""
     from stocktake.store.redactions import MOST_WORDS
 
@@ -160,7 +168,7 @@ def _judge(found: Survey, sought: Sought, begun: int | None) -> None:
             " one. Name a longer part, or write a pattern into `redaction.values` in the"
             " configuration. Nothing was changed.",
         )
-    if not found.rows and begun is None:
+    if nothing:
         raise Stop(
             ExitCode.NOT_FOUND,
             f"The value (fingerprint {sought.fingerprint}) stands nowhere. Nothing was changed, and it is not"

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -132,6 +133,16 @@ def unfinished(connection: Connection, fingerprint: str) -> int | None:
         "SELECT redaction_id FROM redaction WHERE fingerprint = %s AND finished_at IS NULL", (fingerprint,)
     )
     return next((number for (number,) in rows), None)
+
+
+def removed(connection: Connection, fingerprint: str) -> datetime | None:
+    """When this value was last removed, if it is still kept out as it was found then."""
+    rows = driver(connection).execute(
+        "SELECT max(finished_at) FROM redaction WHERE fingerprint = %s"
+        " AND fingerprint IN (SELECT fingerprint FROM redacted_text)",
+        (fingerprint,),
+    )
+    return next((at for (at,) in rows), None)
 
 
 def redact(
