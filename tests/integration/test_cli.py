@@ -192,6 +192,35 @@ def test_a_list_of_the_past_is_the_past(world: World) -> None:
     assert dict(zip(header.split("\t"), row.split("\t"), strict=True))["key"] == world.content.failed
 
 
+def test_a_state_is_asked_for_in_any_case_and_a_mistyped_one_is_told_what_there_is(world: World) -> None:
+    asked = ["list", "run", "-w", "research", "-o", "json", "--where"]
+    whole = world.cli(*asked, "state=FINISHED")
+    assert whole.json()
+    assert world.cli(*asked, "state=finished") == whole
+    mistyped = world.cli(*asked, "state=finishd")
+    states = ", ".join(sorted({one["state"] for one in world.cli(*asked[:-1]).json()}))
+    assert (mistyped.json(), mistyped.err) == ([], f"No runs.\nstate: {states}.\n")
+    both = world.cli(*asked, "state=Finished", "--where", "owner=nobody")
+    assert "state:" not in both.err
+    assert "owner: " in both.err
+
+
+def test_tables_show_what_tells_assets_apart(world: World) -> None:
+    runs = world.cli("list", "run", "-w", "research").out.splitlines()
+    assert "EXPERIMENT" in runs[0]
+    doomed = [line for line in runs if line.startswith("doomed-")]
+    assert len(doomed) == FOLDED
+    assert all("  doomed  " in line for line in doomed)
+    assert "champion: 1" in world.cli("list", "registered_model", "-w", "research").out
+    versions = world.cli("list", "model_version", "-w", "research", "-o", "json").json()
+    champion = next(one for one in versions if one["document"]["aliases"])
+    header, *lines = world.cli("list", "model_version", "-w", "research").out.splitlines()
+    (line,) = [line for line in lines if champion["key"] in line]
+    assert line[header.index("ALIASES") :].startswith(", ".join(champion["document"]["aliases"]) + "  ")
+    assert line[header.index("RUN") :].startswith(champion["run"] + "  ")
+    assert "EXPERIMENT" not in header
+
+
 def test_changes_as_json_are_as_documented(world: World) -> None:
     answer = world.cli("changes", "-w", "research", "-o", "json")
     assert answer.code == 0

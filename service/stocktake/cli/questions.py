@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stocktake.cli import rows, words
+from stocktake.cli import rows, tables, words
 from stocktake.cli.exits import ExitCode
 from stocktake.cli.observed import View, note, refuse, view, view_of
-from stocktake.cli.render import Output, clean, console, dumps, say, write_json, write_table, write_tsv
+from stocktake.cli.render import Output, clean, say, write_json, write_table, write_tsv
 from stocktake.cli.session import (
     AskedOption,
     AtOption,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from stocktake.store.observation import Life
 
 _TABLE_ROWS = 200
+_VALUES = 8
 _WHERE = ("name", "state", "owner", "partition", "lifecycle", "parent", "run")
 _LIMIT_HELP = f"At most N. [default: {_TABLE_ROWS} in a table, else all]"
 LimitOption = Annotated[int | None, typer.Option("--limit", "-n", min=1, metavar="N", help=_LIMIT_HELP)]
@@ -70,7 +71,7 @@ def list_(
 
     Purged assets are not listed; `show` still finds them.
     """
-    from stocktake.store.history import list_assets, workspace_names
+    from stocktake.store.history import experiment_names, list_assets, values_of, workspace_names
 
     which, when = kind(what), moment(at, "--at", future=False)
     conditions = pairs(where, _WHERE)
@@ -81,21 +82,28 @@ def list_(
         seen = view(connection, which, workspaces, when, partition=(conditions or {}).get("partition"))
         if seen.blind:
             return refuse(seen, output)
+        answered = seen.answerable(which, workspaces or names)
         found = (
             rows.record(row, rows.ASSET)
             for row in list_assets(
                 connection,
                 which,
-                workspaces=seen.answerable(which, workspaces or names),
+                workspaces=answered,
                 at=when,
                 deleted=deleted,
                 where=conditions,
                 limit=_ask(limit, output),
             )
         )
-        count = _write(found, output, rows.ASSET_TSV, lambda some: _assets(some, which), limit, context)
+        experiments = functools.partial(experiment_names, connection, workspaces=answered, at=when)
+        table = functools.partial(tables.assets, which=which, experiments=experiments)
+        count = _write(found, output, rows.ASSET_TSV, table, limit, context)
         if not count:
             session(context).tell(f"No {words.kind(which, 2)}.")
+            for column, value in (conditions or {}).items():
+                there = values_of(connection, which, column, workspaces=answered, at=when, limit=_VALUES + 1)
+                if value.lower() not in {one.lower() for one in there}:
+                    session(context).tell(_there_are(column, there))
         return note(seen)
 
 
@@ -108,7 +116,7 @@ def show(
     output: OutputOption = Output.TABLE,
 ) -> int:
     """Show one asset with its whole document, now or at a time. A purged one is shown in its last state."""
-    from stocktake.store.history import find_asset, workspace_names
+    from stocktake.store.history import experiment_names, find_asset, workspace_names
     from stocktake.store.observation import lives, unseen
 
     which, when = kind(what), moment(at, "--at", future=False)
@@ -122,13 +130,14 @@ def show(
             ever = lives(connection, which, key, workspaces=workspaces)
             return _none(connection, which, key, ever, workspaces, when, output)
         told = unseen(connection, workspaces=sorted({row["workspace"] for row in found}), at=when)
+        names = experiment_names(connection, {row["partition"] for row in found}, workspaces=workspaces, at=when)
     if output != Output.TABLE:
         _write(found, output, rows.ASSET_TSV, lambda _: None, None, context)
     elif len(found) > 1:
-        _assets(found, which)
+        tables.assets(found, which, lambda _: names)
         session(context).tell(f"{len(found)} have that name: ask for one by its key, or with --workspace.")
     else:
-        _details(found[0], when)
+        tables.details(found[0], when)
     return note(View(at=when or now(), observations=(), unseen=told))
 
 
@@ -275,6 +284,13 @@ def diff(
         return note(seen)
 
 
+def _there_are(column: str, values: Sequence[str]) -> str:
+    """Say what could have been asked for."""
+    if not values:
+        return f"None of them has a {column}."
+    return f"{column}: {', '.join(clean(one) for one in values[:_VALUES])}{', ...' if len(values) > _VALUES else ''}."
+
+
 def _ask(limit: int | None, output: Output) -> int | None:
     """How many to ask for: one more than a table shows, so that it can say that there is more."""
     if limit is not None:
@@ -306,53 +322,6 @@ def _write(
     return len(held)
 
 
-def _assets(held: Sequence[Record], which: Kind) -> None:
-    several = len({row["workspace"] for row in held}) > 1
-    at = now()
-    columns: dict[str, Callable[[Record], str]] = {
-        "WORKSPACE": lambda row: str(row["workspace"]),
-        "NAME": lambda row: str(row["name"] or ""),
-        "KEY": lambda row: str(row["key"]),
-        "STATE": _state,
-        "OWNER": lambda row: str(row["owner"] or ""),
-        "BEGAN" if which == Kind.RUN else "CREATED": lambda row: _ago(row["started_at"] or row["created_at"], at),
-        "CHANGED": lambda row: _ago(row["last_changed"], at),
-    }
-    if not several:
-        del columns["WORKSPACE"]
-    if console().width < 100:  # a key that can be copied is worth more than these two
-        del columns["OWNER"], columns["CHANGED"]
-    write_table(list(columns), ([show(row) for show in columns.values()] for row in held), whole="KEY")
-
-
-def _state(row: Record) -> str:
-    words_ = [str(row["state"] or ""), "deleted" if row["lifecycle"] == "deleted" else ""]
-    return " ".join(word for word in words_ if word)
-
-
-def _ago(time: datetime | None, at: datetime) -> str:
-    return ago(time, now=at) if time is not None else ""
-
-
-def _details(row: Record, asked: datetime | None) -> None:
-    at = now()
-    lines = [f"{words.kind(row['kind'])} {words.title(row)} in {clean(row['workspace'])}"]
-    if row["gone_at"] is not None and asked is not None:
-        lines.append(f"It was there at {exact(asked)} (purged later, gone at {exact(row['gone_at'])}); its state then:")
-    elif row["gone_at"] is not None:
-        lines.append(f"PURGED: it was gone at {exact(row['gone_at'])} ({ago(row['gone_at'], now=at)}); its last state:")
-    for name in rows.ASSET:
-        value = row[name]
-        if value is None or value == "" or name in ("workspace", "kind", "key", "name", "document", "aside", "gone_at"):
-            continue
-        text = f"{exact(value)} ({ago(value, now=at)})" if isinstance(value, datetime) else clean(str(value))
-        lines.append(f"  {name.replace('_', ' '):14} {text}")
-    for name in ("document", "aside"):
-        if row[name]:
-            lines += [f"  {name}", *("    " + line for line in dumps(row[name], indent=2).splitlines())]
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
 def _versions(held: Sequence[Record], blind: Collection[str]) -> None:
     at = now()
     several = len({(row["workspace"], row["key"]) for row in held}) > 1
@@ -371,7 +340,7 @@ def _versions(held: Sequence[Record], blind: Collection[str]) -> None:
                 *which,
                 f"{exact(row['valid_from'])}\n{ago(row['valid_from'], now=at)}",
                 lasted,
-                _state(row),
+                tables.state(row),
                 _since(before, row),
             ]
             if row["ended_by"] == "purged" and (after is None or not _same(row, after)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -82,6 +82,7 @@ class ChangeRow:
 
 _WHERE_COLUMNS = {"name": "v.name", "state": "v.state", "owner": "v.owner", "partition": "v.partition",
                   "lifecycle": "v.lifecycle", "parent": "v.parent", "run": "v.run"}  # fmt: skip
+_WORDS = frozenset({"state", "lifecycle"})  # of a server or ours, not of people: upper and lower case are the same
 _BLOCK = 500
 
 _ASSETS = """
@@ -117,7 +118,8 @@ def list_assets(
     if not deleted:
         statement += " AND v.lifecycle <> 'deleted'"
     for index, (column, value) in enumerate((where or {}).items()):
-        statement += f" AND {_WHERE_COLUMNS[column]} = :where{index}"
+        equal = "lower({}) = lower({})" if column in _WORDS else "{} = {}"
+        statement += " AND " + equal.format(_WHERE_COLUMNS[column], f":where{index}")
         given[f"where{index}"] = value
     statement += " ORDER BY w.name, v.created_at NULLS FIRST, a.key"
     if limit is not None:
@@ -125,6 +127,43 @@ def list_assets(
         given["limit"] = limit
     for row in stream(connection, statement, given):
         yield _asset(row)
+
+
+def values_of(
+    connection: Connection,
+    kind: Kind,
+    column: str,
+    *,
+    workspaces: Sequence[str] | None = None,
+    at: datetime | None = None,
+    limit: int,
+) -> list[str]:
+    """Return what there is to ask for with `where`: the values of a column of a kind, in their order."""
+    which = _WHERE_COLUMNS[column]
+    rows = connection.execute(
+        text(
+            f"SELECT DISTINCT {which} AS value FROM version v JOIN workspace w USING (workspace_id)"
+            " WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))"
+            f" AND v.kind = :kind AND {which} <> ''" + _AT + " ORDER BY value LIMIT :limit"
+        ),
+        {"workspaces": _names(workspaces), "kind": kind, "at": at, "limit": limit},
+    )
+    return [canonical.unescape(value) for value in rows.scalars()]
+
+
+def experiment_names(
+    connection: Connection, keys: Collection[str], *, workspaces: Sequence[str] | None = None, at: datetime | None
+) -> dict[tuple[str, str], str]:
+    """Return the names of experiments by workspace and key, as they are now or were at a time."""
+    rows = connection.execute(
+        text(
+            "SELECT w.name AS workspace, a.key, v.name FROM asset a JOIN version v USING (asset_id)"
+            " JOIN workspace w ON w.workspace_id = a.workspace_id WHERE a.kind = 'experiment' AND a.key = ANY(:keys)"
+            " AND (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces)) AND v.name IS NOT NULL" + _AT
+        ),
+        {"workspaces": _names(workspaces), "keys": [canonical.escape(key) for key in keys], "at": at},
+    )
+    return {(row.workspace, canonical.unescape(row.key)): canonical.unescape(row.name) for row in rows}
 
 
 def find_asset(
