@@ -206,6 +206,7 @@ def down(engine: Engine, world: World) -> tuple[str, str]:
     "question",
     [
         ["changes", "--since", "WELL"],
+        ["changes", "--since", "1 day ago"],
         ["changes", "--until", "LATE"],
         ["diff", "--from", "WELL"],
         ["list", "run"],

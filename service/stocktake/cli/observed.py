@@ -32,7 +32,7 @@ class View:
 
     at: datetime
     observations: Sequence[Observation]
-    unseen: Sequence[Unseen] = ()  # could not be looked at when the time that was asked about ended
+    unseen: Sequence[Unseen] = ()  # spoken of, though they could not be looked at when the time asked about ended
     empty: bool = False  # nothing was ever scanned
 
     @property
@@ -44,14 +44,6 @@ class View:
     def missing(self) -> list[Observation]:
         """What an answer leaves out, or may leave out."""
         return [one for one in self.observations if not one.whole]
-
-    @property
-    def outdated(self) -> list[Unseen]:
-        """Workspaces that an answer speaks of, though what became of them lately is not known."""
-        silent = {one.workspace for one in self.observations} - {
-            one.workspace for one in self.observations if not one.hidden
-        }
-        return [one for one in self.unseen if one.workspace not in silent]
 
     @property
     def hidden(self) -> set[tuple[str, str]]:
@@ -77,11 +69,14 @@ def view(
 
     found = observed(connection, kind, workspaces=workspaces, at=at, partition=partition)
     names = workspace_names(connection)
+    spoken = {one.workspace for one in found if not one.hidden}
+    silent = {one.workspace for one in found} - spoken  # that nothing is said of them is said anyway
+    blind = [one for one in unseen(connection, workspaces=workspaces, at=at) if one.workspace not in silent]
     never = [Unseen(workspace=name, since=None) for name in workspaces or () if name not in names]
     return View(
         at=min(at or now(), now()),
         observations=found,
-        unseen=[*never, *unseen(connection, workspaces=workspaces, at=at)],
+        unseen=[*never, *blind],
         empty=not found and len(never) == len(names if workspaces is None else workspaces),
     )
 
@@ -130,14 +125,14 @@ def refuse(seen: View, output: Output) -> ExitCode:
 
 def note(seen: View) -> ExitCode:
     """Say on stderr what an answer leaves out and since when there is one; the exit code tells programs."""
-    if not seen.missing and not seen.outdated:
+    if not seen.missing and not seen.unseen:
         return ExitCode.COMPLETE
     if seen.missing:
         say(f"Answered in part. Missing at {exact(seen.at)}:")
         _tell(seen)
-    if seen.outdated:
+    if seen.unseen:
         say("Answered in part. What became of it since the last look is not known:")
-    for one in seen.outdated:
+    for one in seen.unseen:
         if one.since is None:
             say(f"  {clean(one.workspace)}: never scanned.")
             continue

@@ -288,7 +288,7 @@ def _there_are(column: str, values: Sequence[str]) -> str:
     """Say what could have been asked for."""
     if not values:
         return f"None of them has a {column}."
-    return f"{column}: {', '.join(clean(one) for one in values[:_VALUES])}{', ...' if len(values) > _VALUES else ''}."
+    return f"{column}: {', '.join(clean(one) for one in values[:_VALUES])}{', ...' if len(values) > _VALUES else '.'}"
 
 
 def _ask(limit: int | None, output: Output) -> int | None:
