@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.peak import peak
 from stocktake.core.assets import Kind, Mode
 from tests.servers import folder as make
 from tests.servers.known import PlainKnown
@@ -72,7 +72,7 @@ def _measure(mlruns: Path, reader: str) -> None:
     began, spent = time.perf_counter(), time.process_time()
     READERS[reader](mlruns)
     wall, cpu = time.perf_counter() - began, time.process_time() - spent
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    held = peak() / 2**20
     sys.stdout.write(f"{wall} {cpu} {held}")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import psycopg
 from sqlalchemy import text
 
 from bench.corpus import SECOND, Corpus, experiment_json
+from bench.peak import peak
 from stocktake import pipeline
 from stocktake.core import canonical
 from stocktake.core.assets import Asset, Kind, Mode, Scope
@@ -167,7 +167,7 @@ def _child(what: str, folder: Path, runs: int, url: str) -> None:
         "seen": seen,
         "wall": time.perf_counter() - began,
         "cpu": time.process_time() - cpu,
-        "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "rss": peak(),
     }
     sys.stdout.write(json.dumps(figures) + "\n")
 

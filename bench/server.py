@@ -28,6 +28,7 @@ from typing import Any
 import httpx
 
 from bench.corpus import run_json
+from bench.peak import peak
 from stocktake import pipeline
 from stocktake.core.assets import Mode
 from stocktake.core.guard import Guard
@@ -140,7 +141,7 @@ def _part(name: str) -> None:
     began, cpu = time.perf_counter(), time.process_time()
     count = PARTS[name](given)
     figures = {"runs": count, "wall": time.perf_counter() - began, "cpu": time.process_time() - cpu}
-    json.dump(figures | {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}, sys.stdout)
+    json.dump(figures | {"rss": peak()}, sys.stdout)
 
 
 def _measure(name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from typing import Any
 
 import psycopg
 
+from bench.peak import peak
 from stocktake.core.assets import Kind, Mode
 from stocktake.sources.protocol import Source
 from stocktake.store.embedded import embedded_postgres
@@ -104,14 +105,8 @@ def read(name: str, address: str, parse: bool) -> dict[str, float]:
         "runs": found,
         "runs_per_second": found / seconds,
         "cpu_us_per_run": used / found * 1e6,
-        "peak_mb": peak_memory() / 1024,
+        "peak_mb": peak() / 2**20,
     }
-
-
-def peak_memory() -> int:
-    """In KB, of this program alone: what getrusage says is handed down by whoever started us."""
-    status = Path("/proc/self/status").read_text("ascii")
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def measure(name: str, address: str, parse: bool) -> dict[str, float]:
