@@ -20,6 +20,7 @@ from stocktake.core.errors import ConfigError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.settings import Settings, WorkspaceSettings, installation_key
+from stocktake.settings.environment import secret, unfit
 from stocktake.settings.timing import period
 from stocktake.sources import SOURCES
 from stocktake.sources.http import HttpConfig
@@ -284,7 +285,7 @@ def _mlflow_rest(
     http = HttpConfig(
         base_url=mlflow.uri or "",
         username=mlflow.username,
-        password=_secret(environ, mlflow.password_env, workspace.name) if mlflow.username else None,
+        password=_secret(environ, "password_env", workspace) if mlflow.username else None,
         token=_token(workspace, environ),
         ca_file=str(mlflow.ca_file) if mlflow.ca_file else None,
         insecure_tls=mlflow.insecure_tls,
@@ -310,7 +311,7 @@ def _mlflow_database(
     mlflow = workspace.mlflow
     return MlflowDatabaseConfig(
         url=mlflow.database or "",
-        password=_secret(environ, mlflow.password_env, workspace.name),
+        password=_secret(environ, "password_env", workspace),
         workspace=mlflow.workspace,
         visibility=mlflow.visibility,
         timeout=mlflow.timeout.total_seconds(),
@@ -339,20 +340,21 @@ _SOURCE_OF: Mapping[str, tuple[str, Callable[..., object]]] = {
 }
 
 
-def _secret(environ: Mapping[str, str], name: str | None, workspace: str) -> str | None:
+def _secret(environ: Mapping[str, str], key: str, workspace: WorkspaceSettings) -> str | None:
+    name: str | None = getattr(workspace.mlflow, key)
     if name is None:
         return None
-    if not environ.get(name):
+    if why := unfit(environ, name, token=key == "token_env"):
         raise ConfigError(
-            f"Workspace {workspace!r} takes a secret from the environment variable {name}, which is not set. Set it"
-            " where stocktake runs, or change the configuration."
+            f"The {key} of workspace {workspace.name!r} {why}.",
+            next_step=f"Set {name} to the secret alone where stocktake runs, or change the configuration.",
         )
-    return environ[name]
+    return secret(environ, name)
 
 
 def _token(workspace: WorkspaceSettings, environ: Mapping[str, str]) -> str | Callable[[], str] | None:
     if workspace.mlflow.auth == "bearer":
-        return _secret(environ, workspace.mlflow.token_env, workspace.name)
+        return _secret(environ, "token_env", workspace)
     if workspace.mlflow.auth == "azure":
         return _azure_token(_ARM_SCOPE)
     return None
@@ -368,7 +370,7 @@ def _azure_token(scope: str) -> Callable[[], str]:
 def _password(settings: Settings, environ: Mapping[str, str]) -> Callable[[], str] | None:
     if settings.database_auth == "entra":
         return _azure_token(_POSTGRES_SCOPE)
-    password = environ.get("STOCKTAKE_DATABASE_PASSWORD") or environ.get("PGPASSWORD")
+    password = secret(environ, "STOCKTAKE_DATABASE_PASSWORD") or secret(environ, "PGPASSWORD")
     return (lambda: password) if password else None
 
 
@@ -378,14 +380,14 @@ def telemetry_config(settings: Settings, environ: Mapping[str, str]) -> Telemetr
     otlp = azure = None
     if wanted.otlp is not None:
         headers = {}
-        for pair in (environ.get(wanted.otlp.headers_env or "", "")).split(","):
+        for pair in secret(environ, wanted.otlp.headers_env).split(","):
             name, mark, value = pair.partition("=")
             if mark:
                 headers[name.strip()] = value.strip()
         otlp = OtlpConfig(endpoint=str(wanted.otlp.endpoint), headers=headers)
     if wanted.azure_monitor is not None:
         variable = wanted.azure_monitor.connection_string_env
-        connection_string = environ.get(variable)
+        connection_string = secret(environ, variable)
         if not connection_string:
             raise ConfigError(
                 f"telemetry.azure_monitor takes its connection string from the environment variable {variable},"

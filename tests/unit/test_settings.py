@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from stocktake.core.errors import ConfigError
 from stocktake.settings import Settings, check, installation_key, json_schema, load_settings, markdown
 from stocktake.settings.reference import undocumented
 from stocktake.settings.timing import Cron, format_duration, parse_duration, parse_timing, period
-from stocktake.wiring import address, source_name
+from stocktake.sources.mlflow_rest import MlflowRest
+from stocktake.wiring import address, make_source, source_name
 
 ROOT = Path(__file__).parents[2]
 Load = Callable[..., Settings]
@@ -277,6 +280,61 @@ def test_check_finds_what_only_this_machine_can_tell(load: Load) -> None:
     }  # fmt: skip
     fine = problems(settings, T="x", H="a=b", APPLICATIONINSIGHTS_CONNECTION_STRING="x", PGPASSWORD="x")
     assert [path for path, fatal in fine.items() if fatal] == ["retention.history", "workspaces[0].mlflow.ca_file"]
+
+
+SIGNED_IN = (
+    "workspaces:\n- {name: a, mlflow: {uri: 'http://127.0.0.1', token_env: T}}\n"
+    "- {name: b, mlflow: {uri: 'http://127.0.0.1/b', username: ann, password_env: P}}\n"
+)
+
+
+def headers(settings: Settings, name: str, environ: dict[str, str]) -> dict[str, str]:
+    """What the client of a workspace signs its requests with."""
+    one = next(each for each in settings.workspaces if each.name == name)
+    with closing(make_source(one, settings, environ, lambda: datetime.now(UTC))) as source:
+        assert isinstance(source, MlflowRest)
+        return source._http._authorization()
+
+
+@pytest.mark.parametrize("around", ["{}\n", "{}\r\n", " {}\t"])
+def test_what_surrounds_a_mounted_secret_is_no_part_of_it(load: Load, around: str) -> None:
+    settings, environ = load(SIGNED_IN), {"T": around.format("abc.def"), "P": around.format("hunter22 ü")}
+    assert headers(settings, "a", environ) == {"authorization": "Bearer abc.def"}
+    pair = base64.b64encode("ann:hunter22 ü".encode()).decode()
+    assert headers(settings, "b", environ) == {"authorization": f"Basic {pair}"}
+    assert check(settings, environ) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "value"),
+    [
+        ("a", "T", "hunter22é"), ("a", "T", "hunter22\nmore"), ("a", "T", "hunter22 more"), ("a", "T", " \n"),
+        ("a", "T", "hunter22\udce9"), ("b", "P", "hunter22\nmore"), ("b", "P", "hunter22\udce9"),
+    ],
+)  # fmt: skip
+def test_a_secret_that_cannot_be_sent_is_refused_by_its_variable_and_not_repeated(
+    load: Load, name: str, variable: str, value: str
+) -> None:
+    settings, environ = load(SIGNED_IN), {"T": "x", "P": "x"} | {variable: value}
+    with pytest.raises(ConfigError, match=rf"{name!r} names the environment variable {variable}, which") as caught:
+        headers(settings, name, environ)
+    (problem,) = check(settings, environ)
+    assert (problem.workspace, problem.fatal, f"variable {variable}, which" in problem.what) == (name, True, True)
+    assert "hunter22" not in f"{caught.value} {problem}"
+
+
+def test_a_user_name_that_cannot_be_sent_is_refused(load: Load) -> None:
+    words = SIGNED_IN.replace("ann", '"an:n"')
+    assert "workspace 'b': workspaces[1].mlflow.username" in refusal(load, words)
+
+
+def test_a_problem_names_its_workspace(load: Load) -> None:
+    found = [str(one) for one in check(load(SIGNED_IN), {"P": "x"})]
+    assert found[0].startswith("workspace 'a': workspaces[0].mlflow.token_env names the environment variable T, which")
+    assert "workspace 'a': workspaces[0].mlflow (line 3) needs exactly one" in refusal(
+        load, "workspaces:\n- name: a\n  mlflow: {}"
+    )
+    assert "hunter22" not in refusal(load, "workspaces:\n- name: 'hunter22:x'\n  mlflow: {}")
 
 
 class TestTiming:

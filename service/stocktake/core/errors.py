@@ -45,7 +45,18 @@ class SourceError(Exception):
 
 
 class ConfigError(Exception):
-    """The configuration, a flag or the installation is wrong; the message says what, where and what to do next."""
+    """The configuration, a flag or the installation is wrong; the message says what, where and what to do next.
+
+    A scan keeps the two apart in the ledger, where `next_step` is given.
+    """
+
+    def __init__(self, what: str, *, next_step: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.next_step}" if self.next_step else self.what
 
 
 class Stopped(Exception):

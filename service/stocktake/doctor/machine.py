@@ -38,7 +38,7 @@ def configuration(settings: Settings, environ: Mapping[str, str]) -> Iterator[Ch
         )
     for problem in check(settings, environ):
         level = fail if problem.fatal else warn
-        yield level("configuration", f"{problem.path} {problem.what}", f"{problem.next_step}.")
+        yield level("configuration", f"{problem.path} {problem.what}", f"{problem.next_step}.", problem.workspace)
 
 
 def disk(folder: Path) -> Iterator[Check]:

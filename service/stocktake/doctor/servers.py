@@ -19,6 +19,7 @@ from stocktake.core.assets import Kind, Mode
 from stocktake.core.errors import ConfigError, SourceError
 from stocktake.doctor.checks import Check, apart, fail, ok, warn
 from stocktake.settings import Settings, WorkspaceSettings
+from stocktake.settings.environment import secret
 from stocktake.sources.protocol import NothingKnown, Source
 from stocktake.wiring import address, make_source
 
@@ -31,7 +32,7 @@ def workspace(settings: Settings, one: WorkspaceSettings, environ: Mapping[str, 
     try:
         source = make_source(one, settings, environ, lambda: datetime.now(UTC))
     except ConfigError as exc:
-        yield fail("source", str(exc), "Put the configuration right.", one.name)
+        yield fail("source", exc.what, exc.next_step or "Put the configuration right.", one.name)
         return
     except SourceError as exc:
         yield fail("source", f"{exc.what} ({exc.trouble})", exc.next_step, one.name)
@@ -152,8 +153,8 @@ def _environment(one: WorkspaceSettings, uri: str, environ: Mapping[str, str]) -
     wanted = {
         "MLFLOW_TRACKING_URI": uri,
         "MLFLOW_TRACKING_USERNAME": mlflow.username,
-        "MLFLOW_TRACKING_PASSWORD": environ.get(mlflow.password_env or ""),
-        "MLFLOW_TRACKING_TOKEN": environ.get(mlflow.token_env or ""),
+        "MLFLOW_TRACKING_PASSWORD": secret(environ, mlflow.password_env),
+        "MLFLOW_TRACKING_TOKEN": secret(environ, mlflow.token_env),
         "MLFLOW_TRACKING_SERVER_CERT_PATH": str(mlflow.ca_file) if mlflow.ca_file else None,
         "MLFLOW_TRACKING_INSECURE_TLS": "true" if mlflow.insecure_tls else None,
         "MLFLOW_WORKSPACE": mlflow.workspace,

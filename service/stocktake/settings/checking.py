@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from stocktake.settings.environment import secret, unfit
 from stocktake.settings.models import MlflowSettings, ScheduleSettings, Settings
 from stocktake.settings.timing import period
 
@@ -20,9 +21,11 @@ class Problem:
     what: str
     next_step: str
     fatal: bool
+    workspace: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.path} {self.what}. {self.next_step}."
+        name = f"workspace {self.workspace!r}: " if self.workspace else ""
+        return f"{name}{self.path} {self.what}. {self.next_step}."
 
 
 def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
@@ -30,7 +33,7 @@ def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
     found = [*_database(settings, environ), *_schedule("schedule", settings.schedule, settings)]
     places: dict[tuple[str, str | None], str] = {}
     for number, workspace in enumerate(settings.workspaces):
-        path = f"workspaces[{number}]"
+        path, before = f"workspaces[{number}]", len(found)
         found += _mlflow(f"{path}.mlflow", workspace.mlflow, environ)
         if workspace.schedule is not None:
             found += _schedule(f"{path}.schedule", workspace.schedule, settings)
@@ -40,19 +43,20 @@ def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
             found.append(
                 Problem(
                     path=f"{path}.mlflow",
-                    what=f"is the same place as {places[place]}",
+                    what=f"is the same place as workspace {places[place]!r}",
                     next_step="Remove one, or everything is scanned and counted twice",
                     fatal=False,
                 )
             )
-        places.setdefault(place, path)
+        places.setdefault(place, workspace.name)
+        found[before:] = [replace(one, workspace=workspace.name) for one in found[before:]]
     return found + list(_telemetry(settings, environ))
 
 
 def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
     if settings.database_auth == "entra" and settings.database == "embedded":
         yield _odd("database_auth", "is `entra`, which the embedded database does not use", "Leave it out")
-    given = environ.get("STOCKTAKE_DATABASE_PASSWORD") or environ.get("PGPASSWORD") or environ.get("PGPASSFILE")
+    given = any(secret(environ, name) for name in ("STOCKTAKE_DATABASE_PASSWORD", "PGPASSWORD", "PGPASSFILE"))
     host = urlsplit(settings.database).hostname
     if settings.database_auth == "password" and host and not given:
         yield _odd(
@@ -65,8 +69,8 @@ def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[Proble
 def _mlflow(path: str, mlflow: MlflowSettings, environ: Mapping[str, str]) -> Iterator[Problem]:
     for key in ("password_env", "token_env"):
         name = getattr(mlflow, key)
-        if name is not None and not environ.get(name):
-            yield _fatal(f"{path}.{key}", f"names the environment variable {name}, which is not set", f"Set {name}")
+        if name is not None and (why := unfit(environ, name, token=key == "token_env")):
+            yield _fatal(f"{path}.{key}", why, f"Set {name} to the secret alone")
     if mlflow.ca_file is not None and not mlflow.ca_file.is_file():
         yield _fatal(f"{path}.ca_file", "names a file that is not there", "Check the path; it is the authorities' PEM")
     if mlflow.folder is not None and not mlflow.folder.is_dir():
@@ -113,13 +117,13 @@ def _schedule(path: str, schedule: ScheduleSettings, settings: Settings) -> Iter
 
 def _telemetry(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
     otlp, azure = settings.telemetry.otlp, settings.telemetry.azure_monitor
-    if otlp and otlp.headers_env and not environ.get(otlp.headers_env):
+    if otlp and otlp.headers_env and not secret(environ, otlp.headers_env):
         yield _fatal(
             "telemetry.otlp.headers_env",
             f"names the environment variable {otlp.headers_env}, which is not set",
             f"Set {otlp.headers_env}",
         )
-    if azure and not environ.get(azure.connection_string_env):
+    if azure and not secret(environ, azure.connection_string_env):
         yield _fatal(
             "telemetry.azure_monitor.connection_string_env",
             f"names the environment variable {azure.connection_string_env}, which is not set",

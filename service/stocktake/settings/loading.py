@@ -80,7 +80,7 @@ def _from_file(file: Path) -> Settings:
         raise ConfigError(f"{file}: must be a map of keys, such as `workspaces:`. See `stocktake config schema`.")
     problems += [(path, message) for path, message in _secrets(data, ())]
     if problems:
-        raise _error(str(file), problems, lines)
+        raise _error(str(file), problems, lines, data)
     return _validate(data, str(file), lines)
 
 
@@ -194,18 +194,33 @@ def _validate(data: Mapping[str, Any], source: str, lines: Mapping[Path_, int]) 
         return Settings.model_validate(data)
     except ValidationError as exc:
         problems = [(tuple(error["loc"]), _words(error)) for error in exc.errors(include_url=False)]
-    raise _error(source, problems, lines)
+    raise _error(source, problems, lines, data)
 
 
-def _error(source: str, problems: Sequence[tuple[Path_, str]], lines: Mapping[Path_, int]) -> ConfigError:
+def _error(
+    source: str, problems: Sequence[tuple[Path_, str]], lines: Mapping[Path_, int], data: Mapping[str, Any]
+) -> ConfigError:
     found = []
     for path, words in problems:
         line = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), None)
         where = f"{_dotted(path) or 'the file'}{f' (line {line})' if line and path else ''}"
-        found.append(f"{where} {words}" + ("" if words.endswith("?") else "."))
+        found.append(f"{_whose(path, data)}{where} {words}" + ("" if words.endswith("?") else "."))
     if len(found) == 1:
         return ConfigError(f"{source}: {found[0]}")
     return ConfigError(f"{source}: {len(found)} problems:\n" + "\n".join(f"  - {one}" for one in found))
+
+
+def _whose(path: Path_, data: Mapping[str, Any]) -> str:
+    """Name the workspace that a path lies in, where it has a name that can be one."""
+    match path:
+        case ("workspaces", int(number), *_):
+            try:
+                name = data["workspaces"][number]["name"]
+            except (LookupError, TypeError):
+                return ""
+            fits = isinstance(name, str) and re.fullmatch(r"[a-z0-9-]{1,63}", name)
+            return f"workspace {name!r}: " if fits else ""
+    return ""
 
 
 def _dotted(path: Path_) -> str:

@@ -281,6 +281,13 @@ class MlflowSettings(Model):
             raise ValueError(f"needs three slashes and a path (four for an absolute one). Write for example {example}")
         return value
 
+    @field_validator("username")
+    @classmethod
+    def _sendable(cls, value: str | None) -> str | None:
+        if value is not None and re.search(r"[:\x00-\x1f\x7f\ud800-\udfff]", value):
+            raise ValueError("holds a colon or a control character, which basic authentication cannot send")
+        return value
+
     @field_validator("folder")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:

@@ -34,7 +34,8 @@ five fields with the meaning of crontab(5) (0 and 7 are Sunday), in UTC. Unknown
 ## Environment variables
 
 Secrets come from the environment, never from the file: it is refused when it holds one. Keys that end in `_env` name
-a variable. `stocktake` itself reads:
+a variable. What surrounds a secret there (spaces, the line's end of the file it was mounted from) is no part of it; a
+token that HTTP cannot carry is refused. `stocktake` itself reads:
 
 | variable | meaning |
 |---|---|
