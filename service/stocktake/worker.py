@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stocktake import __version__, wiring
 from stocktake.core.assets import Mode
-from stocktake.core.errors import ConfigError, Fenced
+from stocktake.core.errors import Fenced
 from stocktake.pipeline import Stopped
 from stocktake.settings.timing import Cron, Timing, period
 from stocktake.store import ledger, migrate, retention
@@ -124,8 +124,6 @@ class _Duty:
             log.info("scan skipped", extra={"action": "scan_skipped", "workspace": workspace, "why": str(exc)})
         except (Stopped, Fenced) as exc:
             log.info("scan given up", extra={"action": "scan_given_up", "workspace": workspace, "why": str(exc)})
-        except ConfigError as exc:
-            log.error("scan refused", extra={"action": "scan_refused", "workspace": workspace, "error": str(exc)})
         except Exception as exc:
             if (words := trouble(exc)) is not None:
                 log.error("scan broke", extra={"action": "scan_broke", "workspace": workspace, "error": words})

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from stocktake.core import canonical
 from stocktake.core.assets import Kind, Mode, ScanState
-from stocktake.core.errors import ConfigError, Fenced, Trouble
+from stocktake.core.errors import Fenced, Trouble
 from stocktake.core.redact import Redactor
 from stocktake.pipeline import Stopped
 from stocktake.store import claims, history, ledger
@@ -415,8 +415,17 @@ def test_a_workspace_that_points_elsewhere_is_refused(engine: Engine, world: Wor
     scan(engine, world)
     with engine.begin() as connection:
         connection.execute(text("UPDATE workspace SET uri = 'http://other'"))
-    with pytest.raises(ConfigError, match="stocktake scope accept w workspace"):
-        scan(engine, world)
+    refused = scan(engine, world)
+    assert (refused.state, refused.trouble, refused.counts.get("seen", 0)) == (ScanState.FAILED, "config", 0)
+    assert "'w' was read from http://other until now and points to scripted://w" in str(refused.error)
+    assert str(refused.next_step).startswith("If the address is a mistake, correct it.")
+    assert str(refused.next_step).endswith("stocktake scope accept w workspace")
+    with engine.connect() as connection:
+        (status,) = ledger.status(connection)
+        last = connection.execute(text("SELECT state, trouble, error FROM scan ORDER BY scan_id DESC LIMIT 1")).one()
+    assert (status.state, status.error, status.next_step) == ("unobservable", refused.error, refused.next_step)
+    assert (status.uri, status.assets["run"]) == ("http://other", 12)
+    assert tuple(last) == ("failed", "config", refused.error)
     with engine.begin() as connection:
         assert ledger.accept_removals(connection, "w", Kind.WORKSPACE, None, actor="ada") == 1
     assert scan(engine, world).state == ScanState.COMPLETE

@@ -77,18 +77,24 @@ def scan(
     mode = Mode.HOT if hot else Mode.SWEEP
     current.logging(settings, level="INFO" if not sys.stderr.isatty() and not current.quiet else None)
     with open_app(settings) as app, _progress(current) as tell:
-        done = _all(app, names, mode, tell)
+        done, failure = _all(app, names, mode, tell)
     reports = [rows.scan(one) if not isinstance(one, Mapping) else dict(one) for one in done]
+    if failure is not None and not reports:
+        raise failure
     if output == Output.JSON:
         write_json(reports)
     elif output == Output.TSV:
         write_tsv(rows.SCAN_TSV, reports)
     else:
         _reports(reports)
+    if failure is not None:  # the database went away, or a bug: what the others saw is told all the same
+        raise failure
     return of_scans(ScanState(one["state"]) for one in reports)
 
 
-def _all(app: App, names: Sequence[str], mode: Mode, tell: Callable[[Progress], None]) -> list[Any]:
+def _all(
+    app: App, names: Sequence[str], mode: Mode, tell: Callable[[Progress], None]
+) -> tuple[list[Any], BaseException | None]:
     """Scan every workspace beside each other; Ctrl-C stops them at their next page, or leaves those that hang."""
     pool = ThreadPoolExecutor(min(len(names), app.settings.concurrency.workspaces), thread_name_prefix="scan")
     with until_signalled() as stop:
@@ -100,7 +106,9 @@ def _all(app: App, names: Sequence[str], mode: Mode, tell: Callable[[Progress], 
                 app.abort()
                 wait(waiting, timeout=_GRACE)
                 raise KeyboardInterrupt
-            return [one.result() for one in waiting]
+            failures = [failure for one in waiting if (failure := one.exception()) is not None]
+            done = [one.result() for one in waiting if one.exception() is None]
+            return done, failures[0] if failures else None
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -109,16 +117,14 @@ def _all(app: App, names: Sequence[str], mode: Mode, tell: Callable[[Progress], 
 def _scan(
     app: App, name: str, mode: Mode, tell: Callable[[Progress], None], stop: threading.Event
 ) -> ScanReport | Mapping[str, Any]:
-    """Scan one workspace; what cannot even begin is an honest report too, and the others go on."""
+    """Scan one workspace; that another process is at it is an honest report too, and the others go on."""
     from stocktake.store.claims import Busy
 
     began = now()
     try:
         return app.scan(name, mode, progress=tell, stop=stop.is_set)
     except (Busy, Fenced) as exc:
-        error, next_step = str(exc), "Wait until the other process has finished."
-    except ConfigError as exc:
-        error, next_step = str(exc), None
+        error = str(exc)
     report = dict.fromkeys(rows.SCAN) | dict.fromkeys((*rows.COUNTS, "requests"), 0)
     return report | {
         "workspace": name,
@@ -127,7 +133,7 @@ def _scan(
         "began_at": began,
         "finished_at": now(),
         "error": error,
-        "next_step": next_step,
+        "next_step": "Wait until the other process has finished.",
         "scopes": [],
     }
 

@@ -27,5 +27,6 @@ def examine(
     known: dict[str, WorkspaceStatus] = {}
     yield from machine.database(settings, environ, known)
     for workspace in watched:
+        yield from machine.place(workspace, known.get(workspace.name))
         yield from machine.schedule(settings, workspace, known.get(workspace.name))
         yield from servers.workspace(settings, workspace, environ)

@@ -17,7 +17,8 @@ from stocktake.doctor.checks import Check, apart, fail, ok, warn
 from stocktake.settings import Settings, WorkspaceSettings, check
 from stocktake.settings.timing import format_timing, period
 from stocktake.store import ledger, migrate
-from stocktake.wiring import open_database
+from stocktake.store.claims import elsewhere
+from stocktake.wiring import address, open_database
 
 _GIB = 2**30
 _DISK_FAIL, _DISK_WARN = _GIB // 2, 5 * _GIB
@@ -104,6 +105,14 @@ def _server(which: str, engine: Engine, known: dict[str, ledger.WorkspaceStatus]
             f"this machine's clock is {apart(difference)} of the database's, which orders everything",
             'Let both follow a time server (NTP): until then "10 minutes ago" is another time there.',
         )
+
+
+def place(workspace: WorkspaceSettings, known: ledger.WorkspaceStatus | None) -> Iterator[Check]:
+    """A scan of a workspace that points elsewhere than its history is refused."""
+    now = address(workspace)
+    if known is not None and known.uri not in (None, now) and known.assets:
+        refusal = elsewhere(workspace.name, str(known.uri), now)
+        yield fail("address", refusal.what, str(refusal.next_step), workspace.name)
 
 
 def schedule(settings: Settings, workspace: WorkspaceSettings, known: ledger.WorkspaceStatus | None) -> Iterator[Check]:

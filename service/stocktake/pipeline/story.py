@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, Engine
 
 from stocktake.core.assets import Kind, Mode, ScopeState
-from stocktake.core.errors import UNOBSERVABLE, SourceError, Stopped, Trouble
+from stocktake.core.errors import UNOBSERVABLE, ConfigError, SourceError, Stopped, Trouble
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.pipeline.absence import Ended, Judge, Question
 from stocktake.pipeline.intake import Intake, epoch
 from stocktake.pipeline.report import Progress, ScanReport, outcome, report
-from stocktake.sources.protocol import Identity, Item, Listing, Page, Source
+from stocktake.sources.protocol import Identity, Item, Listing, Page, Source, Traffic
 from stocktake.store import claims, heads, ledger, publish, redactions, statistics
 from stocktake.store.engine import DatabaseClock
 from stocktake.store.known import StoreKnown
@@ -53,16 +53,20 @@ def scan(
 ) -> ScanReport:
     """Take stock of one workspace once.
 
-    Raises Busy when another process is at it, Fenced when one took over, Stopped when `stop` said so, ConfigError
-    when the workspace points elsewhere now, and SQLAlchemy's errors when the database goes away. Whatever the
-    source does is a state in the report.
+    Raises Busy when another process is at it, Fenced when one took over, Stopped when `stop` said so, and
+    SQLAlchemy's errors when the database goes away. Whatever the source does is a state in the report, and so is what
+    keeps a scan from beginning: a workspace that points elsewhere now, a secret that is missing.
     """
     number = epoch(redactor)
     with claims.claimed(engine, name=workspace, source=source_name, uri=uri, mode=mode, epoch=number) as (conn, claim):
         clock = DatabaseClock(conn)
         with conn.begin():  # after the claim: a redaction that comes later takes the claim away
             redactor = redactor.remembering(redactions.remembered(conn))
-        source = make_source(clock)
+        try:
+            claims.settle(conn, claim, source_name, uri)
+            source = make_source(clock)
+        except (ConfigError, SourceError) as exc:
+            return _refused(conn, claim, exc, redactor)
         try:
             one = _Pass(
                 connection=conn,
@@ -78,6 +82,19 @@ def scan(
             return one.run()
         finally:
             source.close()
+
+
+def _refused(
+    connection: Connection, claim: claims.Claim, why: ConfigError | SourceError, redactor: Redactor
+) -> ScanReport:
+    """End a scan that could not begin: in the ledger, in the figures and for people it is one that saw nothing."""
+    if isinstance(why, ConfigError):
+        why = SourceError(Trouble.CONFIG, why.what, next_step=why.next_step or "Put the configuration right.")
+    done = outcome((), why, identity=None, counts=Counter(), redactor=redactor)
+    with connection.begin():
+        claims.fence(connection, claim)
+        scan_id, finished_at = ledger.finish(connection, claim, done)
+    return report(claim, done, (), scan_id=scan_id, finished_at=finished_at, traffic=Traffic(), redactions=Counter())
 
 
 @dataclass(slots=True, kw_only=True)

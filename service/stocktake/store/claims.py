@@ -40,33 +40,39 @@ class Busy(Exception):
     """Another process is taking stock of this workspace in this mode right now."""
 
 
-def workspace_id(connection: Connection, name: str, source: str, uri: str) -> int:
-    """Return the id of a workspace, made at first sight. Raises ConfigError when it points somewhere else now."""
+def _workspace_id(connection: Connection, name: str, source: str, uri: str) -> int:
+    """Return the id of a workspace, made at first sight."""
+    given = {"name": name, "source": source, "uri": uri}
     connection.execute(
         text("INSERT INTO workspace (name, source, uri) VALUES (:name, :source, :uri) ON CONFLICT (name) DO NOTHING"),
-        {"name": name, "source": source, "uri": uri},
+        given,
     )
-    row = connection.execute(text("SELECT workspace_id, uri FROM workspace WHERE name = :name"), {"name": name}).one()
-    if row.uri is None:
-        connection.execute(
-            text("UPDATE workspace SET uri = :uri, source = :source WHERE workspace_id = :id"),
-            {"uri": uri, "source": source, "id": row.workspace_id},
-        )
-    elif row.uri != uri:
-        seen = connection.execute(
-            text("SELECT 1 FROM asset WHERE workspace_id = :id LIMIT 1"), {"id": row.workspace_id}
-        ).first()
-        if seen:
-            raise ConfigError(
-                f"Workspace {name!r} was read from {row.uri} until now and points to {uri}. If it is another server,"
-                " give it a name of its own (its history must not be mixed with this one's). If the same server"
-                f" moved, run: stocktake scope accept {name} workspace"
-            )
-        connection.execute(
-            text("UPDATE workspace SET uri = :uri, source = :source WHERE workspace_id = :id"),
-            {"uri": uri, "source": source, "id": row.workspace_id},
-        )
-    return int(row.workspace_id)
+    return int(connection.execute(text("SELECT workspace_id FROM workspace WHERE name = :name"), given).scalar_one())
+
+
+def settle(connection: Connection, claim: Claim, source: str, uri: str) -> None:
+    """Note what a workspace is read from. Raises ConfigError when it has a history and points somewhere else now."""
+    given = {"uri": uri, "source": source, "id": claim.workspace_id}
+    with connection.begin():
+        known: str | None = connection.execute(
+            text("SELECT uri FROM workspace WHERE workspace_id = :id FOR UPDATE"), given
+        ).scalar_one()
+        if known == uri:
+            return
+        seen = connection.execute(text("SELECT 1 FROM asset WHERE workspace_id = :id LIMIT 1"), given).first()
+        if known is not None and seen:
+            raise elsewhere(claim.workspace, known, uri)
+        connection.execute(text("UPDATE workspace SET uri = :uri, source = :source WHERE workspace_id = :id"), given)
+
+
+def elsewhere(name: str, known: str, uri: str) -> ConfigError:
+    """The refusal of an address that is not the one whose history is kept under this name."""
+    return ConfigError(
+        f"Workspace {name!r} was read from {known} until now and points to {uri}.",
+        next_step="If the address is a mistake, correct it. If it is another server, give it a name of its own:"
+        " its history must not be mixed with this one's. If the same server moved:"
+        f" stocktake scope accept {name} workspace",
+    )
 
 
 @contextmanager
@@ -81,7 +87,7 @@ def claimed(
     with engine.connect() as connection:
         key = {"space": LOCK, "key": 0}
         with connection.begin():
-            wid = workspace_id(connection, name, source, uri)
+            wid = _workspace_id(connection, name, source, uri)
             key["key"] = wid * 2 + (1 if mode == Mode.SWEEP else 0)
         with connection.begin():
             if not connection.execute(text("SELECT pg_try_advisory_lock(:space, :key)"), key).scalar_one():
@@ -148,7 +154,7 @@ def _open(connection: Connection, wid: int, name: str, source: str, mode: Mode, 
 
 def _give_up(engine: Engine, claim: Claim, why: Exception) -> None:
     """Say in the ledger why a scan was left, if the database still answers and nobody took the scan over."""
-    ours = isinstance(why, (ConfigError, Stopped))  # the words of others may hold anything
+    ours = isinstance(why, Stopped)  # the words of others may hold anything
     reason = canonical.escape((str(why) if ours else trouble(why)) or type(why).__name__)[:2000]
     with contextlib.suppress(SQLAlchemyError), engine.begin() as connection:
         connection.execute(
@@ -160,7 +166,7 @@ def _give_up(engine: Engine, claim: Claim, why: Exception) -> None:
             {
                 "state": ScanState.ABANDONED,
                 "error": reason,
-                "next_step": _GOES_ON if isinstance(why, Stopped) else None,
+                "next_step": _GOES_ON if ours else None,
                 "scan": claim.scan_id,
                 "token": claim.token,
             },
