@@ -427,7 +427,8 @@ def test_a_workspace_that_points_elsewhere_is_refused(engine: Engine, world: Wor
     assert (status.uri, status.assets["run"]) == ("http://other", 12)
     assert tuple(last) == ("failed", "config", refused.error)
     with engine.begin() as connection:
-        assert ledger.accept_removals(connection, "w", Kind.WORKSPACE, None, actor="ada") == 1
+        assert ledger.accept_address(connection, "w", "scripted", "scripted://w")
+        assert not ledger.accept_address(connection, "w", "scripted", "scripted://w")
     assert scan(engine, world).state == ScanState.COMPLETE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,51 @@ def test_a_refused_scan_is_counted(tmp_path: Path, database_url: str) -> None:
     assert [line.rsplit(" ", 1)[1] for line in page if line.startswith("stocktake_scans_total{") and "failed" in line
             and 'mode="hot"' in line] == ["1.0"]  # fmt: skip
     assert [line.rsplit(" ", 1)[1] for line in page if line.startswith("stocktake_workspace_observable{")] == ["0.0"]
+
+
+def asked(cli: Cli, *options: str) -> tuple[int, str]:
+    answer = cli.process("scope", "accept", "a", "workspace", *options)
+    return answer.code, " ".join((answer.out + answer.err).split())
+
+
+def test_an_address_is_accepted_when_what_is_known_is_there(tmp_path: Path, mlruns: Path, database_url: str) -> None:
+    def cli(place: Path) -> Cli:
+        return watching(tmp_path, database_url, f"{{name: a, mlflow: {{folder: {place}}}}}")
+
+    assert cli(mlruns).process("scan").code == 0
+    assert asked(cli(mlruns)) == (7, f"Workspace 'a' is read from {mlruns.as_uri()} already.")
+
+    make.run(make.experiment(tmp_path / "other", "1"), 99)
+    code, told = asked(cli(tmp_path / "other"))
+    assert (code, f"None of 3 known runs is at {(tmp_path / 'other').as_uri()}" in told) == (8, True), told
+    assert "Refused, nothing changed" in told
+    code, told = asked(cli(tmp_path / "nowhere"))
+    assert (code, "nowhere cannot be looked at: " in told, "Refused, nothing changed" in told) == (8, True, True), told
+    assert cli(tmp_path / "other").process("scan").code == 4  # still refused
+
+    shutil.copytree(mlruns, tmp_path / "moved")
+    shutil.rmtree(tmp_path / "moved" / "1" / make.run_id(2))
+    code, told = asked(cli(tmp_path / "moved"))
+    assert (code, told.endswith("2 of 3 known runs are there.")) == (0, True), told
+    assert cli(mlruns).process("scan").code == 4  # that address was accepted, and no other
+    assert cli(tmp_path / "moved").process("scan").code == 0
+
+    code, told = asked(cli(tmp_path / "other"), "--force")
+    assert (code, "0 of 2 known runs are there" in told) == (0, True), told
+    code, told = asked(cli(tmp_path / "nowhere"), "--force")
+    assert (code, "It could not be looked at: " in told) == (0, True), told
+    assert cli(mlruns)("scope", "accept", "a", "run", "--force").code == 2
+
+
+def test_experiments_of_the_same_ids_are_not_the_same_by_that(tmp_path: Path, mlruns: Path, database_url: str) -> None:
+    def cli(place: Path) -> Cli:
+        return watching(tmp_path, database_url, f"{{name: a, mlflow: {{folder: {place}}}}}")
+
+    for number in range(1, 4):
+        shutil.rmtree(mlruns / "1" / make.run_id(number))
+    assert cli(mlruns).process("scan").code == 0
+    make.experiment(tmp_path / "other", "1", name="something else")
+    code, told = asked(cli(tmp_path / "other"))
+    assert (code, "None of 1 known experiment is at" in told) == (8, True), told
+    make.experiment(tmp_path / "moved", "1")
+    assert asked(cli(tmp_path / "moved"))[1].endswith("1 of 1 known experiment is there.")

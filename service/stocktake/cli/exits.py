@@ -34,7 +34,8 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.DATABASE: "the database cannot be reached, its disk is full, or its migrations are missing",
     ExitCode.NOT_FOUND: "no such workspace, scope or asset, or the value to `redact` stands nowhere and never did",
     ExitCode.REFUSED: "refused, and nothing was changed: a value that cannot be removed everywhere, a dump that is"
-    " not whole or does not fit this database, a file that cannot be read or written",
+    " not whole or does not fit this database, a file that cannot be read or written, an address at which nothing that"
+    " is known was found",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
 }
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stocktake.cli import rows, words
+from stocktake.cli.addresses import accept_address
 from stocktake.cli.exits import ExitCode, Stop, of_scans
 from stocktake.cli.operate import until_signalled
 from stocktake.cli.render import Output, clean, write_json, write_table, write_tsv
@@ -398,12 +399,24 @@ def scope_accept(
         typer.Argument(metavar="[PARTITION]", help="One experiment's id. [default: all]", show_default=False),
     ] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who accepts. [default: you@host]")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Accept a new address though nothing that is known was found there.")
+    ] = False,
 ) -> int:
-    """Accept withheld removals: the next scan that confirms them by id publishes them."""
+    """Accept withheld removals: the next scan that confirms them by id publishes them.
+
+    Or accept the new address of a server that moved (KIND `workspace`): write it into the configuration first. It is
+    asked for up to 50 of the known runs by id; where none is there, or it cannot be asked, that is refused with 8.
+    """
     from stocktake.store import history, ledger
 
     current = session(context)
     which = kind(what)
+    if which == Kind.WORKSPACE:
+        sys.stdout.write(accept_address(current, workspace, force=force) + "\n")
+        return ExitCode.COMPLETE
+    if force:
+        raise typer.BadParameter("It belongs to KIND `workspace`.", param_hint="--force")
     with current.engine() as engine, engine.begin() as connection:
         known([workspace], history.workspace_names(connection))
         count = ledger.accept_removals(connection, workspace, which, partition, actor=by or operator())
@@ -413,10 +426,7 @@ def scope_accept(
             ExitCode.NOT_FOUND,
             f"Nothing of {workspace} {which}{clean(where)} waits to be accepted. `stocktake status` shows what does.",
         )
-    if which == Kind.WORKSPACE:
-        sys.stdout.write(f"Accepted: the next scan of {workspace} may read it at its new address.\n")
-    else:
-        sys.stdout.write(
-            f"Accepted {count:,} removals of {words.kind(which, 2)}; the next scan that confirms them publishes them.\n"
-        )
+    sys.stdout.write(
+        f"Accepted {count:,} removals of {words.kind(which, 2)}; the next scan that confirms them publishes them.\n"
+    )
     return ExitCode.COMPLETE

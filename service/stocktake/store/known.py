@@ -13,6 +13,26 @@ from stocktake.core.assets import Kind
 from stocktake.store.claims import Claim
 
 
+def sample(connection: Connection, workspace: str, most: int) -> tuple[Kind, dict[str, str]]:
+    """Some of the live runs that are known, or of the experiments where there are none: names by id.
+
+    Ids of runs are random, so the first in their order are as good as any; experiment 0 is on every server.
+    """
+    for kind in (Kind.RUN, Kind.EXPERIMENT):
+        rows = connection.execute(
+            text(
+                "SELECT a.key, v.name FROM asset a JOIN workspace w USING (workspace_id)"
+                " JOIN version v ON v.asset_id = a.asset_id AND v.valid_to IS NULL WHERE w.name = :name"
+                " AND a.kind = :kind AND a.gone_at IS NULL AND a.lifecycle = 'active'"
+                " AND NOT (a.kind = 'experiment' AND a.key = '0') ORDER BY a.key LIMIT :most"
+            ),
+            {"name": workspace, "kind": kind, "most": most},
+        )
+        if found := {canonical.unescape(key): canonical.unescape(name or "") for key, name in rows}:
+            break
+    return kind, found
+
+
 class StoreKnown:
     """Answers from the database; `flush` publishes what is still on its way, so that `changed` tells the truth."""
 

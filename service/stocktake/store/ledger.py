@@ -393,14 +393,7 @@ def _last(connection: Connection, wid: int, mode: Mode) -> ScanRow | None:
 
 
 def accept_removals(connection: Connection, workspace: str, kind: Kind, partition: str | None, *, actor: str) -> int:
-    """Accept withheld removals: the next scan that confirms them by id publishes them. Returns how many.
-
-    For the kind `workspace` it accepts that the server's address changed.
-    """
-    if kind == Kind.WORKSPACE:
-        return connection.execute(
-            text("UPDATE workspace SET uri = NULL WHERE name = :name AND uri IS NOT NULL"), {"name": workspace}
-        ).rowcount
+    """Accept withheld removals: the next scan that confirms them by id publishes them. Returns how many."""
     return connection.execute(
         text(
             "UPDATE withheld h SET accepted_at = clock_timestamp(), accepted_by = :actor FROM workspace w"
@@ -409,6 +402,16 @@ def accept_removals(connection: Connection, workspace: str, kind: Kind, partitio
         ),
         {"actor": actor, "name": workspace, "kind": kind, "partition": partition},
     ).rowcount
+
+
+def accept_address(connection: Connection, workspace: str, source: str, uri: str) -> bool:
+    """Let a workspace's history go on at this address and no other. False when it is its address already."""
+    return bool(
+        connection.execute(
+            text("UPDATE workspace SET uri = :uri, source = :source WHERE name = :name AND uri IS DISTINCT FROM :uri"),
+            {"name": workspace, "source": source, "uri": uri},
+        ).rowcount
+    )
 
 
 def beat(connection: Connection, holder: str) -> None:
