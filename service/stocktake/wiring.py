@@ -19,7 +19,7 @@ from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.settings import Settings, WorkspaceSettings, installation_key
+from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret, unfit
 from stocktake.settings.timing import period
 from stocktake.sources import SOURCES
@@ -235,8 +235,7 @@ def open_app(
     with open_database(settings, environ) as engine:
         if migrate_database:
             migrate.upgrade(engine)
-        key = installation_key(settings.data_dir, environ)
-        installation.check_key(engine, key)
+        key = key_of(engine, settings, environ)
         redaction = settings.redaction
         redactor = Redactor(key, keys=redaction.keys, values=redaction.values, allow=redaction.allow)
         redact_with(redactor.text)
@@ -247,6 +246,18 @@ def open_app(
             )
         finally:
             telemetry.shutdown()
+
+
+def key_of(engine: Engine, settings: Settings, environ: Mapping[str, str]) -> bytes:
+    """Return the installation key, made at first use: never for a database that was filled with one already."""
+    with engine.connect() as connection:  # before the key is looked for: whoever filled it has written its key by then
+        known = installation.known_check(connection)
+    key = present_key(settings.data_dir, environ)
+    if (why := installation.refusal(known, key, settings.data_dir)) is not None:
+        raise why
+    key = key or installation_key(settings.data_dir, environ)
+    installation.check_key(engine, key)
+    return key
 
 
 def source_name(workspace: WorkspaceSettings) -> str:

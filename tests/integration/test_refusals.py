@@ -111,3 +111,34 @@ def test_experiments_of_the_same_ids_are_not_the_same_by_that(tmp_path: Path, ml
     assert (code, "None of 1 known experiment is at" in told) == (8, True), told
     make.experiment(tmp_path / "moved", "1")
     assert asked(cli(tmp_path / "moved"))[1].endswith("1 of 1 known experiment is there.")
+
+
+def test_no_key_is_made_for_a_database_that_was_filled_with_one(
+    tmp_path: Path, mlruns: Path, database_url: str
+) -> None:
+    cli = watching(tmp_path, database_url, f"{{name: a, mlflow: {{folder: {mlruns}}}}}")
+    assert cli.process("scan").code == 0
+    key = cli.folder / "data" / "installation.key"
+    right = key.rename(tmp_path / "kept.key").read_text()
+    for command in (("scan",), ("redact", "--file", str(tmp_path / "kept.key"), "--dry-run")):
+        answer = cli.process(*command)
+        assert (answer.code, f"installation.key to {key}, or set STOCKTAKE_REDACTION_KEY" in answer.err) == (2, True)
+        assert not key.exists()
+
+    def doctor() -> tuple[int, dict[str, str]]:
+        answer = cli.process("doctor", "-o", "json")
+        (check,) = [one for one in answer.json() if one["check"] == "installation key"]
+        return answer.code, check
+
+    code, check = doctor()
+    assert (code, check["level"], str(key) in check["next_step"]) == (4, "fail", True)
+    key.write_text("ab" * 32)
+    code, check = doctor()
+    assert (code, check["level"], "another installation key" in check["message"]) == (4, "fail", True)
+    assert cli.process("scan").code == 2
+    key.write_text("damaged")
+    assert doctor()[1]["level"] == "fail"
+    key.write_text(right)
+    code, check = doctor()
+    assert (code, check["level"]) == (0, "ok")
+    assert cli.process("scan").code == 0

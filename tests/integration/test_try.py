@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -191,6 +193,46 @@ def test_up_finds_the_folder_that_lies_here_and_nothing_else(mlruns: Path) -> No
     mlruns.rename(here / "other")
     mlruns.mkdir()
     assert list(found(here)) == []
+
+
+def test_up_without_a_terminal_does_not_guess_whether_what_lies_here_is_meant(mlruns: Path, tmp_path: Path) -> None:
+    (home := tmp_path / "home").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "stocktake", "up"], env=environment(home), cwd=mlruns.parent, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, ""), done.stderr
+    assert f"MLFLOW_TRACKING_URI={mlruns} stocktake up" in done.stderr
+    assert "stocktake up --demo" in done.stderr
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["Ctrl-C", "Ctrl-D"])
+def test_leaving_at_the_question_of_up_is_no_error(mlruns: Path, tmp_path: Path, way: str) -> None:
+    (home := tmp_path / "home").mkdir()
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stocktake", "up"], env=environment(home), cwd=mlruns.parent, stdin=theirs,
+        stdout=subprocess.DEVNULL, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        said = ""
+        while "[Y/n]" not in said:
+            said += os.read(ours, 4096).decode()
+        if way == "Ctrl-C":
+            process.send_signal(signal.SIGINT)
+        else:
+            os.write(ours, b"\x04")
+        assert process.wait(60) == ExitCode.INTERRUPTED
+        with contextlib.suppress(OSError):  # the end of a terminal that nobody holds
+            while more := os.read(ours, 4096).decode():
+                said += more
+        assert said.partition("[Y/n]:")[2].replace("^D", "").strip("\b \r\n") == ""
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
 def test_up_asks_on_a_terminal_before_it_watches_what_lies_here(mlruns: Path, tmp_path: Path) -> None:

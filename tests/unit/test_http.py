@@ -200,6 +200,27 @@ def test_nobody_listening_is_unreachable(clock: Clock) -> None:
     assert caught.value.trouble is Trouble.UNREACHABLE
 
 
+@pytest.mark.parametrize(
+    ("url", "words", "step"),
+    [
+        ("http://127.0.0.1:1", "the connection was refused", "that the server runs"),
+        ("http://no-such-host.invalid:5000", "the name does not resolve", "DNS"),
+    ],
+)
+def test_why_there_is_no_connection_is_told(clock: Clock, url: str, words: str, step: str) -> None:
+    with pytest.raises(SourceError, match=words) as caught:
+        opened(HttpConfig(base_url=url, retries=0), clock).get("/x")
+    assert (caught.value.trouble, step in caught.value.next_step) == (Trouble.UNREACHABLE, True)
+
+
+def test_https_to_a_server_of_http_says_to_write_http(server: RecordingProxy, clock: Clock) -> None:
+    one = opened(HttpConfig(base_url=server.uri.replace("http:", "https:"), retries=0), clock)
+    with pytest.raises(SourceError, match="does not speak TLS") as caught:
+        one.get("/x")
+    assert (caught.value.trouble, "write http://" in caught.value.next_step) == (Trouble.TLS, True)
+    assert "ca_file" not in str(caught.value)
+
+
 def test_a_login_page_with_status_200_is_named(server: RecordingProxy, clock: Clock) -> None:
     server.fault("/x", web_page())
     error = trouble(server, clock)

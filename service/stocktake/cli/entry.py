@@ -144,6 +144,9 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         say("Interrupted.")
         return ExitCode.INTERRUPTED
+    except typer.Abort:  # Ctrl-C or Ctrl-D at a question: whoever pressed it knows
+        sys.stderr.write("\n" if sys.stderr.isatty() else "")
+        return ExitCode.INTERRUPTED
     except Stop as exc:
         say(str(exc))
         return exc.code

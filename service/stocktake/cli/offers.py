@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.render import clean, say
 from stocktake.core.errors import SourceError
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def accepted(settings: Settings) -> Settings | None:
-    """Offer to watch what lies here; the settings for what a person says yes to. Without a terminal it is only said."""
+    """Offer to watch what lies here; the settings for what a person says yes to.
+
+    Without a terminal nobody can: which of the two is meant is not guessed. Raises Stop.
+    """
     if settings.file is not None:
         return None
     from stocktake.settings import load_settings
@@ -26,8 +30,9 @@ def accepted(settings: Settings) -> Settings | None:
     for path, address in found(Path.cwd()):
         say(f"Found {clean(path)}: `stocktake try {clean(path)}` takes stock of it once and leaves nothing behind.")
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            say(f"To watch it: MLFLOW_TRACKING_URI={clean(address)} stocktake up")
-        elif typer.confirm(f"Watch {clean(path)} (read-only)?", default=True, err=True):
+            watch = f"MLFLOW_TRACKING_URI={clean(address)} stocktake up"
+            raise Stop(ExitCode.USAGE, f"To watch it: {watch}. For the demonstration: stocktake up --demo")
+        if typer.confirm(f"Watch {clean(path)} (read-only)?", default=True, err=True):
             return load_settings(None, os.environ | {"MLFLOW_TRACKING_URI": address})
     return None
 

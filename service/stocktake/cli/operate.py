@@ -35,8 +35,8 @@ def up(
     """Watch, in the foreground, with health and metrics over HTTP. Ctrl-C stops it.
 
     With a configuration file or MLFLOW_TRACKING_URI it watches those; with neither it offers ./mlflow.db and ./mlruns
-    where they are, or else runs the demonstration: a real MLflow server on loopback, filled by training small models,
-    scanned, changed and scanned again.
+    where they are (without a terminal it says how to, and exits with 2), or else runs the demonstration: a real MLflow
+    server on loopback, filled by training small models, scanned, changed and scanned again.
     """
     current = session(context)
     settings = current.settings()

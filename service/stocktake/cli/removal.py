@@ -50,8 +50,8 @@ def redact(
     """
     from stocktake.core.redact import Redactor
     from stocktake.core.remembered import Sought
-    from stocktake.settings import installation_key
-    from stocktake.store import installation, redactions
+    from stocktake.store import redactions
+    from stocktake.wiring import key_of
 
     _check(context, file, reason, dry_run=dry_run, yes=yes)
     current = session(context)
@@ -60,8 +60,7 @@ def redact(
     if value in f"{reason} {by}":
         raise Stop(ExitCode.REFUSED, "--reason or --by holds the value itself; both are kept. Say it without.")
     with current.engine(settings) as engine:
-        key = installation_key(settings.data_dir, os.environ)
-        installation.check_key(engine, key)
+        key = key_of(engine, settings, os.environ)
         with engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as reading:
             redactor = Redactor(key).remembering(redactions.remembered(reading))
             sought = Sought(value, redactor.fingerprint(value), redactor.remembered)

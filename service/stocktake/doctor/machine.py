@@ -14,9 +14,9 @@ from sqlalchemy import Engine, text
 from stocktake.core.assets import Mode
 from stocktake.core.errors import ConfigError
 from stocktake.doctor.checks import Check, apart, fail, ok, warn
-from stocktake.settings import Settings, WorkspaceSettings, check
+from stocktake.settings import Settings, WorkspaceSettings, check, present_key
 from stocktake.settings.timing import format_timing, period
-from stocktake.store import ledger, migrate
+from stocktake.store import installation, ledger, migrate
 from stocktake.store.claims import elsewhere
 from stocktake.wiring import address, open_database
 
@@ -67,6 +67,7 @@ def database(
     try:
         with open_database(settings, environ) as engine:
             yield from _server("embedded" if settings.database == "embedded" else "configured", engine, known)
+            yield from _key(engine, settings, environ)
     except ConfigError as exc:
         yield fail("database", str(exc), "Put this right first: nothing can be kept without a database.")
 
@@ -105,6 +106,23 @@ def _server(which: str, engine: Engine, known: dict[str, ledger.WorkspaceStatus]
             f"this machine's clock is {apart(difference)} of the database's, which orders everything",
             'Let both follow a time server (NTP): until then "10 minutes ago" is another time there.',
         )
+
+
+def _key(engine: Engine, settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    """The key that the database was filled with must be here; before the first scan there is none."""
+    with engine.connect() as connection:
+        if migrate.current(connection) != migrate.newest():
+            return
+        known = installation.known_check(connection)
+    try:
+        key = present_key(settings.data_dir, environ)
+        why = installation.refusal(known, key, settings.data_dir)
+    except ConfigError as exc:
+        why = exc
+    if why is not None:
+        yield fail("installation key", why.what, why.next_step or "Put it right: no scan is possible before.")
+    elif known is not None:
+        yield ok("installation key", "is the one that the database was filled with")
 
 
 def place(workspace: WorkspaceSettings, known: ledger.WorkspaceStatus | None) -> Iterator[Check]:

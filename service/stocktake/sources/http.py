@@ -37,6 +37,9 @@ RETRIED = frozenset({429, 500, 502, 503, 504})
 
 MIB = 1024 * 1024
 
+#: OpenSSL's words for an answer that is not TLS at all.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
+
 _ERROR_CODE = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
 
 
@@ -367,6 +370,12 @@ class HttpClient:
     def _transport_error(self, exc: Exception, what: str) -> SourceError:
         host = self._base.host if self._base.port is None else f"{self._base.host}:{self._base.port}"
         reason = str(exc) or type(exc).__name__
+        if any(words in reason for words in _NO_TLS):
+            return SourceError(
+                Trouble.TLS,
+                f"{what}: the TLS connection to {host} failed: what answers there does not speak TLS",
+                next_step="This port speaks http: write http:// in place of https://, or name the port of https.",
+            )
         if "CERTIFICATE_VERIFY_FAILED" in reason or "SSL" in reason:
             return SourceError(
                 Trouble.TLS,
@@ -382,7 +391,7 @@ class HttpClient:
         if isinstance(exc, httpx.TimeoutException):
             text, step = "did not answer in time", "Check the server's load, or raise `timeout`."
         elif isinstance(exc, httpx.ConnectError):
-            text, step = "could not be connected to", "Check the URL, DNS, the firewall, and that the server runs."
+            text, step = _unconnected(exc)
         else:
             text, step = "broke the connection off", "Look at the server's log and at proxies in between."
         return SourceError(Trouble.UNREACHABLE, f"{what}: {host} {text}", next_step=step)
@@ -455,6 +464,23 @@ def _config_error(what: str, next_step: str) -> SourceError:
 
 def _port(url: httpx.URL) -> int:
     return url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+
+
+def _unconnected(exc: BaseException) -> tuple[str, str]:
+    """Say why there is no connection, by the operating system's error behind the HTTP library's."""
+    cause: BaseException | None = exc
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    match cause:
+        case socket.gaierror():
+            return "could not be connected to: the name does not resolve", "Check the host's name, and DNS here."
+        case ConnectionRefusedError():
+            step = "Check the port, that the server runs and listens on that address, and the firewall."
+            return "could not be connected to: the connection was refused", step
+        case OSError() if cause.strerror:
+            step = "Check the URL, the network and the firewall."
+            return f"could not be connected to: {cause.strerror.lower()}", step
+    return "could not be connected to", "Check the URL, DNS, the firewall, and that the server runs."
 
 
 def _tls_reason(reason: str) -> str:
