@@ -473,9 +473,9 @@ def _unconnected(exc: BaseException) -> tuple[str, str]:
         cause = cause.__cause__ or cause.__context__
     match cause:
         case socket.gaierror():
-            return "could not be connected to: the name does not resolve", "Check the host's name, and DNS here."
+            return "could not be connected to: the name does not resolve", "Check the URL, and DNS here."
         case ConnectionRefusedError():
-            step = "Check the port, that the server runs and listens on that address, and the firewall."
+            step = "Check the URL and its port, the firewall, and that the server runs and listens there."
             return "could not be connected to: the connection was refused", step
         case OSError() if cause.strerror:
             step = "Check the URL, the network and the firewall."
