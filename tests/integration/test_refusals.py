@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from stocktake.core.assets import Mode, ScanState
 from stocktake.settings import load_settings
+from stocktake.store.engine import make_engine
 from stocktake.wiring import open_app
 from tests.integration.test_cli import Cli, configured
 from tests.servers import folder as make
@@ -142,3 +144,28 @@ def test_no_key_is_made_for_a_database_that_was_filled_with_one(
     code, check = doctor()
     assert (code, check["level"]) == (0, "ok")
     assert cli.process("scan").code == 0
+
+
+def test_an_error_nobody_expected_in_one_workspace_leaves_the_reports_of_the_others(
+    tmp_path: Path, mlruns: Path, database_url: str
+) -> None:
+    engine = make_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " IF NEW.name = 'a' THEN RAISE 'no a here'; END IF; RETURN NEW; END $$"
+            )
+        )
+        connection.execute(
+            text("CREATE TRIGGER refuse BEFORE INSERT ON workspace FOR EACH ROW EXECUTE FUNCTION refuse()")
+        )
+    engine.dispose()
+    make.small_store(tmp_path / "other")
+    cli = watching(
+        tmp_path, database_url,
+        f"{{name: a, mlflow: {{folder: {tmp_path / 'other'}}}}}", f"{{name: b, mlflow: {{folder: {mlruns}}}}}",
+    )  # fmt: skip
+    answer = cli.process("scan", "-o", "json")
+    assert [(one["workspace"], one["state"]) for one in answer.json()] == [("b", "complete")]
+    assert (answer.code, "no a here" in answer.err) == (1, True), answer.err
