@@ -17,6 +17,8 @@ from stocktake.store.migrate import NEWEST_SERVER, OLDEST_SERVER
 from tests.needs import need
 
 REPO = Path(__file__).resolve().parents[2]
+#: It reads the log of the server, which is not at hand for one that is only named by its address.
+NEEDS_ITS_LOG = "tests/integration/test_redactions.py::test_the_value_is_never_sent_to_the_database"
 TESTS = tuple(
     f"tests/integration/test_{name}.py" for name in ("store", "pipeline", "observation", "redactions", "dump")
 )
@@ -71,6 +73,7 @@ def old_server() -> Iterator[str]:
 @pytest.mark.parametrize("path", TESTS)
 def test_the_store_works_on_an_older_postgres(old_server: str, path: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--durations=0", path]
+    command += ["--deselect", NEEDS_ITS_LOG]
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     env["STOCKTAKE_TEST_DATABASE_URL"] = old_server
     done = subprocess.run(command, check=False, cwd=REPO, env=env, capture_output=True, text=True, timeout=280)

@@ -39,24 +39,34 @@ def run_metrics(run: Folder, remarks: Remarks) -> list[dict[str, Any]]:
 
 
 def model_metrics(model: Folder, model_id: str, remarks: Remarks) -> list[dict[str, Any]]:
-    """The last value of each metric of a logged model, by dataset; its lines name the run that measured."""
+    """The last values of each metric of a logged model, by dataset; its lines name the run that measured.
+
+    Where several runs measured at the last time and step, all of them: which one counts is decided for every source
+    in one place, `parse_metrics`.
+    """
     found = []
     for folder, file, key in walk(model, "metrics", remarks):
-        best: dict[tuple[str, ...], tuple[_Point, str]] = {}
+        best: dict[tuple[str, ...], list[tuple[_Point, str]]] = {}
         for parts in _lines(folder, file, remarks, (4, 6)):
             point, dataset = _point(parts), tuple(parts[4:6])
             if point is None:
                 remarks.note("line of a metric that is not understood", folder.path(file))
-            elif dataset not in best or point > best[dataset][0]:
-                best[dataset] = point, parts[3]
+            elif dataset not in best or _when(point) > _when(best[dataset][0][0]):
+                best[dataset] = [(point, parts[3])]
+            elif _when(point) == _when(best[dataset][0][0]):
+                best[dataset].append((point, parts[3]))
         if not best:
             remarks.note("metric without a value", folder.path(file))
-        for dataset, (point, run) in sorted(best.items()):
-            metric = _metric(key, point) | {"model_id": model_id, "run_id": run}
-            if dataset:
-                metric |= {"dataset_name": dataset[0], "dataset_digest": dataset[1]}
-            found.append(metric)
+        for dataset, last in sorted(best.items()):
+            about = {"dataset_name": dataset[0], "dataset_digest": dataset[1]} if dataset else {}
+            found += [_metric(key, point) | {"model_id": model_id, "run_id": run} | about for point, run in last]
     return found
+
+
+def _when(point: _Point) -> tuple[int, int]:
+    """A logged model's metrics are ordered by time and then by step, those of a run by step and then by time."""
+    step, timestamp, _ = point
+    return timestamp, step
 
 
 def _metric(key: str, point: _Point) -> dict[str, Any]:
