@@ -197,7 +197,7 @@ def vacuum(url: str) -> None:
     leaves on their pages, is the load's and not the next scan's."""
     engine = make_engine(url)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM")
+        connection.exec_driver_sql("VACUUM ANALYZE")
         connection.exec_driver_sql("CHECKPOINT")
     engine.dispose()
 

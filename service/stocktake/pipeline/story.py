@@ -6,8 +6,9 @@ confirmed by id, and withheld where it is too much to believe at once.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,6 +20,7 @@ from stocktake.core.errors import UNOBSERVABLE, ConfigError, SourceError, Stoppe
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.pipeline.absence import Ended, Judge, Question
+from stocktake.pipeline.beside import Beside
 from stocktake.pipeline.intake import Intake, epoch
 from stocktake.pipeline.report import Progress, ScanReport, outcome, report
 from stocktake.sources.protocol import Identity, Item, Listing, Page, Source, Traffic
@@ -69,6 +71,7 @@ def scan(
             return _refused(conn, claim, exc, redactor)
         try:
             one = _Pass(
+                engine=engine,
                 connection=conn,
                 claim=claim,
                 source=source,
@@ -79,7 +82,8 @@ def scan(
                 progress=progress,
                 stop=stop,
             )
-            return one.run()
+            with contextlib.closing(one.beside):
+                return one.run()
         finally:
             source.close()
 
@@ -99,6 +103,7 @@ def _refused(
 
 @dataclass(slots=True, kw_only=True)
 class _Pass:
+    engine: Engine
     connection: Connection
     claim: claims.Claim
     source: Source
@@ -118,8 +123,10 @@ class _Pass:
     counts: Counter[str] = field(default_factory=Counter)
     identity: Identity | None = None
     judge: Judge = field(init=False)
+    beside: Beside = field(init=False)
 
     def __post_init__(self) -> None:
+        self.beside = Beside(self.engine, self._write)
         self.judge = Judge(
             connection=self.connection,
             claim=self.claim,
@@ -245,9 +252,10 @@ class _Pass:
     def flush(self) -> None:
         """Publish what is staged, and judge what is missing in the scopes that ended. One or two transactions."""
         ended, self.ended = self.ended, []
+        self._settle()
         with self.connection.begin():
             claims.fence(self.connection, self.claim)
-            self._publish()
+            self._publish(self._unstage())
             questions = [(one, self.judge.question(one, self.known)) for one in ended]
             asked = any(question for _, question in questions)
             if not asked:
@@ -261,35 +269,47 @@ class _Pass:
                 if self.stop():
                     raise Stopped
                 self._spill()
+        self._settle()
         with self.connection.begin():
             claims.fence(self.connection, self.claim)
-            self._publish()  # those that answered
+            self._publish(self._unstage())  # those that answered
             self._close(ended, [self._end(one, question) for one, question in questions])
 
     def _end(self, one: Ended, question: Question) -> ledger.ScopeResult:
-        result, counts = self.judge.end(one, question, self._publish_now)
+        result, counts = self.judge.end(one, question, self._publish)
         self.counts += counts
         return result
 
     def _spill(self) -> None:
-        """Publish what is staged when it is much; scopes that ended wait for `flush`."""
+        """Publish what is staged when it is much, beside what follows; scopes that ended wait for `flush`."""
         if len(self.staged) >= _BATCH_DOCUMENTS or self.staged_bytes >= _BATCH_BYTES:
-            with self.connection.begin():
-                claims.fence(self.connection, self.claim)
-                self._publish()
+            self._settle()
+            self.beside.publish(self._unstage())
             self._renew_statistics()
+
+    def _settle(self) -> None:
+        """Wait for the batch that is published beside, and reckon it in."""
+        self._reckon(self.beside.settle())
+
+    def _write(self, connection: Connection, batch: Sequence[publish.Staged]) -> publish.Published:
+        """Publish a batch on a connection that is not this thread's: touches nothing of ours that moves."""
+        with connection.begin():
+            claims.fence(connection, self.claim)
+            return publish.publish(connection, self.claim, batch, self.redactor.remembered.document)
 
     def _renew_statistics(self) -> None:
         with self.connection.begin():
             if statistics.renew(self.connection, self.inserted):
                 self.inserted = 0
 
-    def _publish(self) -> None:
+    def _unstage(self) -> list[publish.Staged]:
         staged, self.staged, self.staged_bytes = self.staged, {}, 0
-        self._publish_now(list(staged.values()))
+        return list(staged.values())
 
-    def _publish_now(self, batch: list[publish.Staged]) -> None:
-        done = publish.publish(self.connection, self.claim, batch, self.redactor.remembered.document)
+    def _publish(self, batch: Sequence[publish.Staged]) -> None:
+        self._reckon(publish.publish(self.connection, self.claim, batch, self.redactor.remembered.document))
+
+    def _reckon(self, done: publish.Published) -> None:
         self.counts.update(done.counts)
         self.inserted += done.counts["created"] + done.counts["baseline"]
         self.known |= done.known
