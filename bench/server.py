@@ -1,11 +1,12 @@
 """What reading a real `mlflow server` costs, against reading the same pages and throwing them away.
 
-python -m bench.server [--runs 20000]
+python -m bench.server [--runs 20000] [--rounds 3]
 
 The server is MLflow's own, with one worker over SQLite; its runs are written straight into its database. In the same
 run: the requests of a sweep sent again with the answers thrown away (the floor), a first sweep and an unchanged one,
 MlflowClient.search_runs over the same runs, and mlflow-export-import (the peer) over a sample of them. Each reader is
-a process of its own; only its own CPU time counts as the client's.
+a process of its own; only its own CPU time counts as the client's. The readers take turns, round after round, because
+a server does not answer equally fast for minutes: the table has the median round of each, and the spread.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import os
 import resource
 import shutil
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -172,9 +174,10 @@ def _export(uri: str, folder: Path) -> Iterator[dict[str, Any]]:
     """Let the peer export one experiment (it needs a hundred times longer); nothing where it cannot be installed."""
     python = folder / "peer" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", folder / "peer"], check=True)
-    installed = subprocess.run([python, "-m", "pip", "install", "--quiet", *_PEER], check=False)
+    command = [str(python), "-m", "pip", "install", "--quiet", *_PEER]
+    installed = subprocess.run(command, check=False, capture_output=True, text=True)
     if installed.returncode:
-        sys.stderr.write(f"{_PEER[0]} cannot be installed here: its row is left out\n")
+        sys.stderr.write(f"{_PEER[0]} cannot be installed here, so its row is left out: {installed.stderr}\n")
         return
     env = os.environ | {"MLFLOW_TRACKING_URI": uri}
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -191,6 +194,7 @@ def main() -> None:
     """Measure the readers one after the other, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
@@ -204,39 +208,48 @@ def main() -> None:
             pass
         fill(template / "mlflow.db", given.runs)
         with mlflow_server(template) as server, embedded_postgres(folder / "postgres") as url:
-            engine = make_engine(url)
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("CREATE DATABASE recorded")
-            recorded = url.replace("/stocktake?", "/recorded?")
-            for each in (url, recorded):
-                migrate.upgrade(make_engine(each))
-            engine.dispose()
-            task = {"uri": server.uri, "database": url, "runs": given.runs}
-            task["requests"] = _requests(server.uri, recorded)
-            _table(task, folder)
+            databases = [_database(url, name) for name in ("recorded", *(f"round_{n}" for n in range(given.rounds)))]
+            task = {"uri": server.uri, "runs": given.runs}
+            task["requests"] = _requests(server.uri, databases[0])
+            _table(task, databases[1:], folder)
 
 
-def _table(task: dict[str, Any], folder: Path) -> None:
-    head = ("reader", "runs", "wall s", "of the floor", "runs/s", "client CPU us a run", "RSS MB")
-    sys.stdout.write(f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n")
-    base: dict[str, Any] = {}
+def _database(url: str, name: str) -> str:
+    """Make an empty inventory."""
+    engine = make_engine(url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    engine = make_engine(made := url.replace("/stocktake?", f"/{name}?"))
+    migrate.upgrade(engine)
+    engine.dispose()
+    return made
 
-    def row(name: str, one: dict[str, Any]) -> None:
-        n = one["runs"]
-        ratio = one["wall"] / n / (base["wall"] / base["runs"])
-        sys.stdout.write(
-            f"| {name} | {n:,} | {one['wall']:.1f} | {ratio:.2f}x | {n / one['wall']:.0f} |"
-            f" {one['cpu'] / n * 1e6:.0f} | {one['rss'] / 2**20:.0f} |\n"
-        )
-        sys.stdout.flush()
 
-    for name in ("floor", "first", "unchanged", "floor again", "client"):
-        one = _measure(name.split(" ")[0], task)
-        base = base or one
-        row(name, one)
+def _table(task: dict[str, Any], databases: Sequence[str], folder: Path) -> None:
+    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in PARTS}
+    for number, database in enumerate(databases, 1):
+        for name, rounds in measured.items():
+            rounds.append(_measure(name, task | {"database": database}))
+            sys.stderr.write(f"round {number}: {name} {rounds[-1]['wall']:.1f} s\n")
     for one in _export(task["uri"], folder):
-        row("mlflow-export-import, one experiment", one)
+        measured["mlflow-export-import, one experiment"] = [one]
     shutil.rmtree(folder / "exported", ignore_errors=True)
+
+    head = ("reader", "runs", "wall s", "fastest - slowest", "of the floor", "runs/s", "client CPU us a run", "RSS MB")
+    sys.stdout.write(f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n")
+    floor_run = _median(measured["floor"], "wall") / measured["floor"][0]["runs"]
+    for name, rounds in measured.items():
+        n, wall = rounds[0]["runs"], _median(rounds, "wall")
+        walls = [one["wall"] for one in rounds]
+        sys.stdout.write(
+            f"| {name} | {n:,} | {wall:.1f} | {min(walls):.1f} - {max(walls):.1f} | {wall / n / floor_run:.2f}x |"
+            f" {n / wall:.0f} | {_median(rounds, 'cpu') / n * 1e6:.0f} | {_median(rounds, 'rss') / 2**20:.0f} |\n"
+        )
+
+
+def _median(rounds: Sequence[dict[str, Any]], figure: str) -> float:
+    return statistics.median(float(one[figure]) for one in rounds)
 
 
 if __name__ == "__main__":
