@@ -25,6 +25,29 @@ class Kind(StrEnum):
     MODEL_VERSION = "model_version"
     TRACE = "trace"  # metadata only: a referrer of artifacts
     WEBHOOK = "webhook"
+    # Of Azure Machine Learning. Model containers and versions of a workspace are REGISTERED_MODEL and MODEL_VERSION.
+    JOB = "job"  # a root job, of any type; its name is the id of its MLflow run
+    CHILD_JOB = "child_job"  # a step, trial or iteration of a job
+    SCHEDULE = "schedule"
+    COMPUTE = "compute"
+    ONLINE_ENDPOINT = "online_endpoint"
+    ONLINE_DEPLOYMENT = "online_deployment"  # key ENDPOINT/DEPLOYMENT
+    BATCH_ENDPOINT = "batch_endpoint"
+    BATCH_DEPLOYMENT = "batch_deployment"
+    DATASTORE = "datastore"
+    DATA = "data"  # a container of versions, as the three that follow
+    DATA_VERSION = "data_version"  # key NAME/VERSION
+    ENVIRONMENT = "environment"
+    ENVIRONMENT_VERSION = "environment_version"
+    COMPONENT = "component"
+    COMPONENT_VERSION = "component_version"
+    REGISTRY = "registry"  # one of the resource group's; shared between workspaces
+    CONNECTION = "connection"
+    QUOTA = "quota"  # a limit of the region and what is used of it
+    ROLE_ASSIGNMENT = "role_assignment"  # who may do what at the workspace, given there or inherited
+    PRIVATE_ENDPOINT = "private_endpoint"
+    DIAGNOSTIC_SETTING = "diagnostic_setting"
+    STORAGE_ACCOUNT = "storage_account"  # the workspace's own: how it is secured and what it keeps
 
 
 #: Kinds that are listed experiment by experiment: an asset's partition is the id of its experiment.
