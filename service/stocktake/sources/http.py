@@ -28,6 +28,7 @@ import httpx
 
 from stocktake import __version__
 from stocktake.core.errors import SourceError, Trouble
+from stocktake.sources.http_connection import config_error, connection_error
 from stocktake.sources.protocol import Traffic
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,6 @@ log = logging.getLogger(__name__)
 RETRIED = frozenset({429, 500, 502, 503, 504})
 
 MIB = 1024 * 1024
-
-#: OpenSSL's words for an answer that is not TLS at all.
-_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 
 _ERROR_CODE = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
 
@@ -149,13 +147,12 @@ class HttpClient:
         try:
             self._base = httpx.URL(config.base_url.rstrip("/"))
         except httpx.InvalidURL as exc:
-            raise _config_error(
-                "the URL of the server is not a URL", "Write it as https://host[:port][/path]."
-            ) from exc
+            raise config_error("the URL of the server is not a URL", "Write it as https://host[:port][/path].") from exc
         if self._base.scheme not in ("http", "https") or not self._base.host:
-            raise _config_error("the URL of the server is not http or https", "Write it as https://host[:port][/path].")
+            raise config_error("the URL of the server is not http or https", "Write it as https://host[:port][/path].")
         if self._base.userinfo:
-            raise _config_error("the URL of the server has a password in it", "Name an environment variable instead.")
+            raise config_error("the URL of the server has a password in it", "Name an environment variable instead.")
+        self._host = self._base.host if self._base.port is None else f"{self._base.host}:{self._base.port}"
         self._client = httpx.Client(
             verify=_tls(config),
             headers={"user-agent": f"stocktake/{__version__}", "accept": "application/json", **config.headers},
@@ -239,7 +236,7 @@ class HttpClient:
             except (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL) as exc:
                 if self._closed.is_set():
                     raise self._cut(what) from exc
-                error = self._transport_error(exc, what)
+                error = connection_error(exc, what, self._host)
                 if last or error.trouble in (Trouble.TLS, Trouble.CONFIG):
                     raise error from exc
                 wait, reason = self._backoff(attempt), type(exc).__name__
@@ -367,35 +364,6 @@ class HttpClient:
             Trouble.UNREACHABLE, f"{what} was cut off: stocktake is stopping", next_step="The next scan asks again."
         )
 
-    def _transport_error(self, exc: Exception, what: str) -> SourceError:
-        host = self._base.host if self._base.port is None else f"{self._base.host}:{self._base.port}"
-        reason = str(exc) or type(exc).__name__
-        if any(words in reason for words in _NO_TLS):
-            return SourceError(
-                Trouble.TLS,
-                f"{what}: the TLS connection to {host} failed: what answers there does not speak TLS",
-                next_step="This port speaks http: write http:// in place of https://, or name the port of https.",
-            )
-        if "CERTIFICATE_VERIFY_FAILED" in reason or "SSL" in reason:
-            return SourceError(
-                Trouble.TLS,
-                f"{what}: the TLS connection to {host} failed: {_tls_reason(reason)}",
-                next_step="Set ca_file to the authority that signed the certificate, or correct the host name.",
-            )
-        if isinstance(exc, httpx.UnsupportedProtocol | httpx.InvalidURL):
-            return _config_error(f"{what}: the URL cannot be requested", "Write it as https://host[:port][/path].")
-        if isinstance(exc, httpx.DecodingError):
-            return SourceError(
-                Trouble.SHAPE, f"{what}: the compressed answer is damaged", next_step="Look for a proxy that alters it."
-            )
-        if isinstance(exc, httpx.TimeoutException):
-            text, step = "did not answer in time", "Check the server's load, or raise `timeout`."
-        elif isinstance(exc, httpx.ConnectError):
-            text, step = _unconnected(exc)
-        else:
-            text, step = "broke the connection off", "Look at the server's log and at proxies in between."
-        return SourceError(Trouble.UNREACHABLE, f"{what}: {host} {text}", next_step=step)
-
     def _backoff(self, attempt: int) -> float:
         return float(min(self._config.backoff_cap, self._config.backoff * 2**attempt) * (0.5 + self._jitter() / 2))
 
@@ -458,34 +426,8 @@ def status_error(answer: Answer) -> SourceError:
     return SourceError(trouble, what, next_step=step, status=answer.status)
 
 
-def _config_error(what: str, next_step: str) -> SourceError:
-    return SourceError(Trouble.CONFIG, what, next_step=next_step)
-
-
 def _port(url: httpx.URL) -> int:
     return url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
-
-
-def _unconnected(exc: BaseException) -> tuple[str, str]:
-    """Say why there is no connection, by the operating system's error behind the HTTP library's."""
-    cause: BaseException | None = exc
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__
-    match cause:
-        case socket.gaierror():
-            return "could not be connected to: the name does not resolve", "Check the URL, and DNS here."
-        case ConnectionRefusedError():
-            step = "Check the URL and its port, the firewall, and that the server runs and listens there."
-            return "could not be connected to: the connection was refused", step
-        case OSError() if cause.strerror:
-            step = "Check the URL, the network and the firewall."
-            return f"could not be connected to: {cause.strerror.lower()}", step
-    return "could not be connected to", "Check the URL, DNS, the firewall, and that the server runs."
-
-
-def _tls_reason(reason: str) -> str:
-    """OpenSSL's words without its file and line."""
-    return re.sub(r"\s*\(_ssl\.c:\d+\)", "", reason).removeprefix("[SSL: CERTIFICATE_VERIFY_FAILED] ")
 
 
 def _tls(config: HttpConfig) -> ssl.SSLContext:
@@ -497,7 +439,7 @@ def _tls(config: HttpConfig) -> ssl.SSLContext:
         try:
             context.load_verify_locations(config.ca_file)
         except (OSError, ssl.SSLError) as exc:
-            raise _config_error(
+            raise config_error(
                 f"the CA file {config.ca_file} cannot be read as certificates ({type(exc).__name__})",
                 "Give a file with one or more PEM certificates.",
             ) from exc
