@@ -198,8 +198,13 @@ def vacuum(url: str) -> None:
     engine = make_engine(url)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE")
+        while connection.exec_driver_sql(_AUTOVACUUM).scalar_one():
+            time.sleep(0.5)
         connection.exec_driver_sql("CHECKPOINT")
     engine.dispose()
+
+
+_AUTOVACUUM = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
 
 
 def server_cpu(home: Path) -> Callable[[], float]:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from sqlalchemy import Connection, Engine
 
-from stocktake.store.publish import Published, Staged, prepare
+from stocktake.store.publish import Published, Staged
 
 
 class Beside:
@@ -51,6 +51,4 @@ class Beside:
     def _publish(self, batch: Sequence[Staged]) -> Published:
         if self._connection is None:
             self._connection = self._engine.connect()
-            with self._connection.begin():
-                prepare(self._connection)
         return self._write(self._connection, batch)

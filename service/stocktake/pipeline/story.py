@@ -139,8 +139,6 @@ class _Pass:
     def run(self) -> ScanReport:
         """Take stock."""
         failure: SourceError | None = None
-        with self.connection.begin():
-            publish.prepare(self.connection)
         known = StoreKnown(self.connection, self.claim, self.flush)
         try:
             self.identity = self.source.identify()

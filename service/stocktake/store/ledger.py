@@ -72,23 +72,28 @@ def record_scopes(connection: Connection, claim: Claim, results: Sequence[ScopeR
     connection.execute(
         text(
             """
-            INSERT INTO scope AS s (workspace_id, kind, partition, state, reason, first_listed_at, last_listed_at,
-                                    first_complete_at, last_complete_at, last_scan)
-            SELECT DISTINCT ON (n.kind, n.partition) CAST(:wid AS int), n.kind, n.partition, n.state, n.reason,
-                CASE WHEN n.state IN ('complete', 'permission-filtered') THEN n.finished END,
-                CASE WHEN n.state IN ('complete', 'permission-filtered') THEN n.began END,
-                CASE WHEN n.state = 'complete' THEN n.finished END,
-                CASE WHEN n.state = 'complete' THEN n.began END,
-                CAST(:scan AS bigint)
-            FROM unnest(CAST(:kinds AS text[]), CAST(:partitions AS text[]), CAST(:states AS text[]),
-                        CAST(:reasons AS text[]), CAST(:begans AS timestamptz[]), CAST(:finisheds AS timestamptz[]))
-                AS n (kind, partition, state, reason, began, finished)
-            ON CONFLICT (workspace_id, kind, partition) DO UPDATE SET
-                state = excluded.state, reason = excluded.reason, last_scan = excluded.last_scan,
-                first_listed_at = coalesce(s.first_listed_at, excluded.first_listed_at),
-                last_listed_at = greatest(excluded.last_listed_at, s.last_listed_at),
-                first_complete_at = coalesce(s.first_complete_at, excluded.first_complete_at),
-                last_complete_at = greatest(excluded.last_complete_at, s.last_complete_at)
+            WITH seen AS (
+                SELECT DISTINCT ON (kind, partition) kind, partition, state, reason, began, finished,
+                    state IN ('complete', 'permission-filtered') AS listed, state = 'complete' AS complete
+                FROM unnest(CAST(:kinds AS text[]), CAST(:partitions AS text[]), CAST(:states AS text[]),
+                            CAST(:reasons AS text[]), CAST(:begans AS timestamptz[]), CAST(:finisheds AS timestamptz[]))
+                    AS n (kind, partition, state, reason, began, finished)
+            ), known AS (
+                UPDATE scope s SET
+                    state = n.state, reason = n.reason, last_scan = :scan,
+                    first_listed_at = coalesce(s.first_listed_at, CASE WHEN n.listed THEN n.finished END),
+                    last_listed_at = greatest(CASE WHEN n.listed THEN n.began END, s.last_listed_at),
+                    first_complete_at = coalesce(s.first_complete_at, CASE WHEN n.complete THEN n.finished END),
+                    last_complete_at = greatest(CASE WHEN n.complete THEN n.began END, s.last_complete_at)
+                FROM seen n WHERE s.workspace_id = :wid AND s.kind = n.kind AND s.partition = n.partition
+                RETURNING s.kind, s.partition
+            )
+            INSERT INTO scope (workspace_id, kind, partition, state, reason, first_listed_at, last_listed_at,
+                               first_complete_at, last_complete_at, last_scan)
+            SELECT :wid, kind, partition, state, reason,
+                CASE WHEN listed THEN finished END, CASE WHEN listed THEN began END,
+                CASE WHEN complete THEN finished END, CASE WHEN complete THEN began END, :scan
+            FROM seen WHERE (kind, partition) NOT IN (SELECT kind, partition FROM known)
             """
         ),
         {

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from stocktake.core import canonical, diff
 from stocktake.core.assets import Asset, Category, ChangeType, Difference, Kind, Lifecycle
@@ -98,18 +98,6 @@ _CHANGE = (
 )  # fmt: skip
 
 
-def prepare(connection: Connection) -> None:
-    """Make this session's temporary table `stage`."""
-    columns = ", ".join(f"{name} {kind}" for name, kind in _STAGE)
-    connection.execute(
-        text(
-            f"CREATE TEMP TABLE IF NOT EXISTS stage ({columns}, asset_id bigint, previous timestamptz,"
-            " not_before timestamptz, what text)"
-        )
-    )
-    connection.execute(text("TRUNCATE stage"))
-
-
 def publish(
     connection: Connection, claim: Claim, batch: Sequence[Staged], clean: Callable[[Any], Any] = lambda one: one
 ) -> Published:
@@ -119,6 +107,7 @@ def publish(
     if not batch:
         return done
     raw = driver(connection)
+    raw.execute(_MAKE_STAGE)
     _copy(raw, "stage", _STAGE, ((n, s.kind, s.key, s.partition, s.digest, s.raw_digest, s.observed_at, s.lifecycle,
                                   s.lifted[_CREATED_AT]) for n, s in enumerate(batch)))  # fmt: skip
     given = {"wid": claim.workspace_id, "epoch": claim.epoch, "scan": claim.scan_id, "margin": _CLOCK_MARGIN}
@@ -161,6 +150,13 @@ def publish(
 
 
 _COMPARED = ("changed", "restored")
+
+# A temporary table of the session, made when there is something to judge: most scans find nothing, and would only write
+# the catalogue.
+_MAKE_STAGE = f"""
+CREATE TEMP TABLE IF NOT EXISTS stage ({", ".join(f"{name} {kind}" for name, kind in _STAGE)},
+    asset_id bigint, previous timestamptz, not_before timestamptz, what text)
+"""
 
 # Known assets: older news than what is published is refused, equal documents change nothing. The look before the
 # change is the last complete listing of the partition, or the published observation, whichever is later.
