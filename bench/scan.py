@@ -266,7 +266,7 @@ def main() -> None:
                 sys.stdout.write(
                     f"| {part} | {n:,} | {one['wall']:.1f} | {one['wall'] / base['wall']:.2f}x |"
                     f" {one['wall'] / n * 1e6:.1f} | {one['cpu'] / n * 1e6:.1f} | {one['server'] / n * 1e6:.1f} |"
-                    f" {one['rss'] / 2**20:.0f} | {one['wal'] / 2**20:.1f} |\n"
+                    f" {one['rss'] / 2**20:.0f} | {one['wal'] / 2**20:.2f} |\n"
                 )
                 sys.stdout.flush()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -44,6 +44,18 @@ def make_engine(url: str | URL, *, password: Callable[[], str] | None = None, po
 def driver(connection: Connection) -> psycopg.Connection[Any]:
     """Return the psycopg connection under a SQLAlchemy one: COPY and server-side cursors live there."""
     return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+
+
+def copy_rows(
+    raw: psycopg.Connection[Any], table: str, columns: Sequence[tuple[str, str]], rows: Iterable[tuple[Any, ...]]
+) -> None:
+    """Write rows by binary COPY: cheaper than INSERT, in time and in WAL. `columns` are names and types."""
+    names = ", ".join(name for name, _ in columns)
+    with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types([kind for _, kind in columns])
+        write = copy.write_row
+        for row in rows:
+            write(row)
 
 
 def trouble(exc: BaseException) -> str | None:

@@ -13,6 +13,7 @@ from stocktake.core import canonical
 from stocktake.core.assets import Kind, Mode, ScanState, Scope, ScopeState
 from stocktake.core.words import words
 from stocktake.store.claims import LOCK, Claim
+from stocktake.store.engine import copy_rows, driver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,35 +33,30 @@ class ScopeResult:
     withheld: int = 0
 
 
+_SCOPE_SCAN = (
+    ("scan_id", "int8"), ("ordinal", "int4"), ("kind", "text"), ("partition", "text"), ("covers", "text[]"),
+    ("state", "text"), ("reason", "text"), ("ended", "bool"), ("began_at", "timestamptz"),
+    ("finished_at", "timestamptz"), ("listed", "int8"), ("missing", "int8"), ("purged", "int8"), ("carried", "int8"),
+    ("withheld", "int8"),
+)  # fmt: skip
+
+
 def record_scopes(connection: Connection, claim: Claim, results: Sequence[ScopeResult], *, ordinal: int) -> None:
     """Write the ledger rows of ended scopes and advance what is known about each partition they cover."""
-    connection.execute(
-        text(
-            "INSERT INTO scope_scan (scan_id, ordinal, kind, partition, covers, state, reason, ended, began_at,"
-            " finished_at, listed, missing, purged, carried, withheld) VALUES (:scan, :ordinal, :kind, :partition,"
-            " :covers, :state, :reason, :ended, :began, :finished, :listed, :missing, :purged, :carried, :withheld)"
-        ),
-        [
-            {
-                "scan": claim.scan_id,
-                "ordinal": ordinal + index,
-                "kind": r.scope.kind,
-                "partition": canonical.escape(r.scope.partition),
-                "covers": [canonical.escape(partition) for partition in r.scope.covers],
-                "state": r.state,
-                "reason": canonical.escape(r.reason) if r.reason else None,
-                "ended": r.ended,
-                "began": r.began_at,
-                "finished": r.finished_at,
-                "listed": r.listed,
-                "missing": r.missing,
-                "purged": r.purged,
-                "carried": r.carried,
-                "withheld": r.withheld,
-            }
+    copy_rows(
+        driver(connection),
+        "scope_scan",
+        _SCOPE_SCAN,
+        (
+            (
+                claim.scan_id, ordinal + index, str(r.scope.kind), canonical.escape(r.scope.partition),
+                [canonical.escape(partition) for partition in r.scope.covers], str(r.state),
+                canonical.escape(r.reason) if r.reason else None, r.ended, r.began_at, r.finished_at,
+                r.listed, r.missing, r.purged, r.carried, r.withheld,
+            )
             for index, r in enumerate(results)
-        ],
-    )
+        ),
+    )  # fmt: skip
     rows = [
         (r, canonical.escape(partition))
         for r in results

@@ -20,7 +20,7 @@ from stocktake.core import canonical, diff
 from stocktake.core.assets import Asset, Category, ChangeType, Difference, Kind, Lifecycle
 from stocktake.core.words import words
 from stocktake.store.claims import Claim
-from stocktake.store.engine import driver
+from stocktake.store.engine import copy_rows, driver
 
 #: A creation seen through a permission filter counts only if the source's own time is younger than the last look,
 #: by this margin for clocks that differ: otherwise the asset may merely have become visible.
@@ -108,7 +108,7 @@ def publish(
         return done
     raw = driver(connection)
     raw.execute(_MAKE_STAGE)
-    _copy(raw, "stage", _STAGE, ((n, s.kind, s.key, s.partition, s.digest, s.raw_digest, s.observed_at, s.lifecycle,
+    copy_rows(raw, "stage", _STAGE, ((n, s.kind, s.key, s.partition, s.digest, s.raw_digest, s.observed_at, s.lifecycle,
                                   s.lifted[_CREATED_AT]) for n, s in enumerate(batch)))  # fmt: skip
     given = {"wid": claim.workspace_id, "epoch": claim.epoch, "scan": claim.scan_id, "margin": _CLOCK_MARGIN}
     raw.execute("ANALYZE stage")
@@ -143,7 +143,7 @@ def publish(
                     " AND v.valid_from = s.previous AND v.valid_to IS NULL")  # fmt: skip
         raw.execute(_ADVANCE_HEADS, given)
         raw.execute("DELETE FROM withheld w USING stage s WHERE w.asset_id = s.asset_id")
-    _copy(raw, "version", _VERSION, (_version(claim, s, asset_id) for s, asset_id, _, _ in judged))
+    copy_rows(raw, "version", _VERSION, (_version(claim, s, asset_id) for s, asset_id, _, _ in judged))
     tell_stories(raw, claim, first)
     raw.execute("TRUNCATE stage")
     return done
@@ -246,17 +246,6 @@ def _renew_asides(raw: psycopg.Connection[Any], batch: Sequence[Staged]) -> None
         raw.execute(_RENEW_ASIDE, {"ns": list(ns), "asides": list(texts)})
 
 
-def _copy(
-    raw: psycopg.Connection[Any], table: str, columns: Sequence[tuple[str, str]], rows: Iterable[tuple[Any, ...]]
-) -> None:
-    names = ", ".join(name for name, _ in columns)
-    with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types([kind for _, kind in columns])
-        write = copy.write_row
-        for row in rows:
-            write(row)
-
-
 def _version(claim: Claim, s: Staged, asset_id: int) -> tuple[Any, ...]:
     return (
         asset_id, s.observed_at, claim.workspace_id, s.kind, claim.scan_id, s.digest, s.lifecycle, s.partition,
@@ -342,7 +331,7 @@ def write_changes(raw: psycopg.Connection[Any], claim: Claim, rows: Sequence[tup
 
 
 def _copy_changes(raw: psycopg.Connection[Any], rows: Iterable[tuple[Any, ...]]) -> None:
-    _copy(raw, "change", _CHANGE, rows)
+    copy_rows(raw, "change", _CHANGE, rows)
 
 
 def _last_change(raw: psycopg.Connection[Any]) -> int:
