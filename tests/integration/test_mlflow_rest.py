@@ -69,7 +69,7 @@ def test_a_run_is_read_with_all_it_has(swept: Reading) -> None:
     assert values == {"loss": "NaN", "acc": 0.5, "worst": 1.7976931348623157e308, "a/b c.d": 1e-300}
     assert (run.owner, run.code_version, run.data_version) == ("grace", "c0ffee" * 6 + "c0ff", "iris@abc123")
     assert run.document["inputs"]["datasets"]["iris@abc123"]["tags"] == {"mlflow.data.context": "training"}
-    assert run.document["outputs"] == {"models": {content.logged_model: {"step": 7}}}
+    assert run.aside["model_outputs"] == {content.logged_model: {"step": 7}}
     assert run.started_at == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert run.ended_at == run.started_at + timedelta(seconds=1)
     assert swept.assets(Kind.RUN)[content.child].parent == content.run
@@ -132,7 +132,7 @@ def test_documents_agree_with_mlflows_own_client(swept: Reading, monkeypatch: py
         assert document.get("inputs", {}).get("datasets", {}).keys() == {
             f"{used.dataset.name}@{used.dataset.digest}" for used in (run.inputs.dataset_inputs if run.inputs else [])
         }
-        assert document.get("outputs", {}).get("models", {}).keys() == {
+        assert swept.assets(Kind.RUN)[key].aside.get("model_outputs", {}).keys() == {
             made.model_id for made in (run.outputs.model_outputs if run.outputs else [])
         }
     assert experiments.keys() == swept.assets(Kind.EXPERIMENT).keys()

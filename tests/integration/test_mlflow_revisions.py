@@ -71,8 +71,7 @@ def test_the_newest_shows_all_that_was_ever_filled_in(newest: Reading) -> None:
     assert runs["a" * 32].document["metrics"]["bad"]["value"] == "NaN"
     assert runs["b" * 32].aside == {"deleted_time": 77}
     assert runs["c" * 32].data_version == "iris@abc"
-    assert runs["d" * 32].document["outputs"] == {"models": {"m-1": {"step": 4}}}
-    assert runs["d" * 32].aside == {"model_inputs": {"m-1": {}}}
+    assert runs["d" * 32].aside == {"model_inputs": {"m-1": {}}, "model_outputs": {"m-1": {"step": 4}}}
     assert versions["m/1"].aside == {"storage_location": "s3://kept"}
     assert versions["aliased/1"].document["aliases"] == ["champion"]
     trace = newest.assets(Kind.TRACE)["tr-1"]

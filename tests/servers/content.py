@@ -120,9 +120,15 @@ class Content:
 
 
 def fill(
-    uri: str, *, users: bool = False, workspace: str | None = None, v3: bool = True, webhooks: bool = True
+    uri: str,
+    *,
+    users: bool = False,
+    workspace: str | None = None,
+    v3: bool = True,
+    webhooks: bool = True,
+    traces: bool = True,
 ) -> Content:
-    """Fill an empty server. A server over a folder has no webhooks."""
+    """Fill an empty server. A server over a folder has no webhooks; one before MLflow 3.2 takes no traces over REST."""
     writer = Writer(uri, ADMIN if users else None, workspace)
     try:
         experiment = writer.experiment("vision/ünïcode", team="vision")
@@ -156,7 +162,8 @@ def fill(
         content.models = ["classifier", "plain"]
         if v3:
             content.logged_model = writer.logged_model(experiment, run, "owl")
-            content.trace = writer.trace(experiment, "tr-" + "0" * 31 + "1", run)
+            if traces:
+                content.trace = writer.trace(experiment, "tr-" + "0" * 31 + "1", run)
             outputs = {"run_id": run, "models": [{"model_id": content.logged_model, "step": 7}]}
             writer.send(f"{V2}/runs/outputs", outputs)
         if v3 and webhooks:
@@ -168,7 +175,7 @@ def fill(
         writer.close()
 
 
-def fill_more(uri: str, content: Content, *, folder: bool = False) -> None:
+def fill_more(uri: str, content: Content, *, folder: bool = False, traces: bool = True) -> None:
     """Add to a filled server of MLflow 3 what only some ways of reading can see, and what is easily read wrongly.
 
     A server over a folder has no webhooks, and refuses % in a name.
@@ -176,6 +183,8 @@ def fill_more(uri: str, content: Content, *, folder: bool = False) -> None:
     writer = Writer(uri)
     try:
         _fill_more(writer, content)
+        if traces:
+            _traces(writer, content.experiment)
         if not folder:
             _only_in_a_database(writer, content)
     finally:
@@ -211,7 +220,10 @@ def _fill_more(writer: Writer, content: Content) -> None:
     for one in (run, content.child):
         writer.send(f"{V2}/runs/log-inputs", {"run_id": one, "datasets": [{"tags": [], "dataset": dataset}]})
     writer.send(f"{V2}/experiments/set-experiment-tag", {"experiment_id": experiment, "key": "ü/ñ", "value": "🦉"})
-    # A trace with a session, tokens, a cost and texts longer than the API shows, and one that has not ended.
+
+
+def _traces(writer: Writer, experiment: str) -> None:
+    """A trace with a session, tokens, a cost and texts longer than the API shows, and one that has not ended."""
     location = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
     metadata = {"mlflow.trace.session": "s-1", "mlflow.trace.cost": '{"input_cost": 0.1, "total_cost": 1e-07}'}
     metadata |= {"mlflow.trace.tokenUsage": '{"input_tokens": 12, "total_tokens": 12}', "long": "y" * 300}

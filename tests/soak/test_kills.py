@@ -379,10 +379,11 @@ def test_a_worker_that_was_paused_and_overtaken_publishes_nothing(
 
 
 def _give_up_connections(engine: Engine) -> None:
-    """What the server does when it no longer hears from a machine: end the session that holds the claim."""
+    """What the server does when it no longer hears from a machine: end its sessions, that which holds the claim and
+    that which publishes beside it."""
     with engine.connect() as connection:
-        query = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid"
-        connection.execute(text(f"{query} FROM pg_database WHERE datname = current_database())"))
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        connection.execute(text(f"{query} AND pid <> pg_backend_pid()"))
     witness.released(engine)
 
 

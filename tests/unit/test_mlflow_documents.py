@@ -96,7 +96,7 @@ def test_datasets_are_keyed_by_name_and_digest() -> None:
     assert len(datasets["a@d"]["schema_digest"]) == 64
     assert "schema" not in datasets["a@d"]
     assert asset.data_version == "a@d, b@d, b@d#2"
-    assert asset.document["outputs"] == {"models": {"m-1": {"step": 4}}}
+    assert asset.aside == {"model_outputs": {"m-1": {"step": 4}}}
 
 
 @pytest.mark.parametrize(

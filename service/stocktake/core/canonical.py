@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 #: Raise it when the canonical form, a parse function or the list of volatile fields changes: it starts a new epoch.
-NORMALISATION = 1
+NORMALISATION = 2
 
 _ESCAPED = re.compile("\ue000([0-9a-f]{4})")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff\ue000]")

@@ -96,7 +96,7 @@ def quick_run(raw: bytes, owner_tags: Sequence[str] = ()) -> Asset | None:
         return None  # one metric twice, or without a name
     params, tags = {one.key: one.value for one in data.params}, {one.key: one.value for one in data.tags}
     inputs, taken = parse_inputs(run.inputs) if run.inputs else ({}, {})
-    outputs = parse_outputs(run.outputs) if run.outputs else {}
+    outputs, made = parse_outputs(run.outputs) if run.outputs else ({}, {})
     kept: dict[str, Any] = msgspec.to_builtins(info)
     kept.pop("run_id")
     kept.pop("run_uuid", None)
@@ -111,7 +111,7 @@ def quick_run(raw: bytes, owner_tags: Sequence[str] = ()) -> Asset | None:
         key=info.run_id,
         partition=info.experiment_id,
         document=document,
-        aside={"model_inputs": taken} if taken else {},
+        aside=_models(taken, made) if taken or made else {},
         name=kept.get("run_name") or tags.get("mlflow.runName") or None,
         state=info.status,
         lifecycle=Lifecycle.ACTIVE if stage == "active" else Lifecycle.DELETED,
@@ -138,7 +138,8 @@ def parse_run(run: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:
     status = _RUN_STATUS.get(info.get("status"), info.get("status"))  # type: ignore[arg-type]
     kept = timed(without(info, frozenset({"run_id", "run_uuid"})), start_time=started, end_time=ended)
     kept |= {"experiment_id": experiment, "lifecycle_stage": info.get("lifecycle_stage") or "active", "status": status}
-    (inputs, taken), outputs = parse_inputs(child(run, "inputs", "run")), parse_outputs(child(run, "outputs", "run"))
+    inputs, taken = parse_inputs(child(run, "inputs", "run"))
+    outputs, made = parse_outputs(child(run, "outputs", "run"))
     document = without(run, frozenset({"info", "data", "inputs", "outputs"}))
     if extra := without(data, frozenset({"params", "metrics", "tags"})):
         document["data"] = extra
@@ -149,7 +150,7 @@ def parse_run(run: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:
         key=key,
         partition=experiment,
         document=document,
-        aside={"model_inputs": taken} if taken else {},
+        aside=_models(taken, made) if taken or made else {},
         name=first((text(info.get("run_name")), tags.get("mlflow.runName"))),
         state=text(status),
         lifecycle=lifecycle(kept["lifecycle_stage"]),
@@ -210,14 +211,19 @@ def parse_inputs(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
     return known | ({"datasets": datasets} if datasets else {}), models
 
 
-def parse_outputs(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Logged models that the run made, keyed by id."""
+def parse_outputs(outputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What else a run put out; and apart, keyed by id, the logged models that it made: runs/search of MLflow 3.1
+    leaves them out where runs/get and later versions have them. A logged model names its run itself."""
     models = {
         required_text(item, "model_id", "model_output"): without(item, frozenset({"model_id"}))
         | {"step": integer(item.get("step"), "model_output.step") or 0}
         for item in outputs.get("model_outputs") or ()
     }
-    return without(outputs, frozenset({"model_outputs"})) | ({"models": models} if models else {})
+    return without(outputs, frozenset({"model_outputs"})), models
+
+
+def _models(taken: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+    return ({"model_inputs": taken} if taken else {}) | ({"model_outputs": made} if made else {})
 
 
 def _later(entry: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
