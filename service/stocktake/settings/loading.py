@@ -19,7 +19,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from stocktake.core.errors import ConfigError
-from stocktake.settings.models import Settings, password_in_url
+from stocktake.settings.fields import password_in_url
+from stocktake.settings.models import Settings
 
 Path_ = tuple[str | int, ...]
 _SECRET_KEY = re.compile(
