@@ -474,3 +474,12 @@ def test_a_folder_that_is_not_there_is_fatal_and_the_same_one_twice_is_odd(load:
     assert problems(settings) == {
         "workspaces[0].mlflow.folder": True, "workspaces[1].mlflow.folder": True, "workspaces[1].mlflow": False,
     }  # fmt: skip
+
+
+def test_a_key_that_names_one_of_a_few_words_holds_no_secret_whatever_it_is_called(load: Load) -> None:
+    monitor = load("telemetry: {azure_monitor: {credential: entra}}").telemetry.azure_monitor
+    assert monitor is not None
+    assert monitor.credential == "entra"
+    told = refusal(load, "telemetry: {azure_monitor: {credential: hunter2-pasted}}")
+    assert "must be one of" in told or "must be 'none' or 'entra'" in told
+    assert "hunter2" not in told
