@@ -165,6 +165,8 @@ class App:
                 seconds=(report.finished_at - report.began_at).total_seconds(),
                 changes=changed,
                 redactions=report.redactions,
+                waited=report.traffic.waited,
+                budget_used=report.traffic.budget_used,
             )
         )
         self.refresh_figures(report.workspace)

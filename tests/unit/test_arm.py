@@ -356,6 +356,7 @@ def test_what_azure_says_is_left_lowers_the_bucket_and_never_raises_it(server: S
     for _ in range(3):
         arm.get(JOBS, VERSION)
     assert sum(server.clock.slept) == pytest.approx(2 / 25, abs=0.005)  # the second and the third, at 25 a second
+    assert arm.traffic.waited == pytest.approx(2 / 25, abs=0.005)
 
 
 def test_a_denial_that_names_the_right_is_believed_at_once(server: Server) -> None:
@@ -404,6 +405,7 @@ def test_the_budget_of_a_scan_counts_retries_and_ends_in_words(server: Server) -
     assert failure is not None
     assert "the budget of 3 requests" in failure.what
     assert "azureml.budget" in failure.next_step
+    assert server.clients[0].traffic.budget_used == 1.0
     assert len(server.wire.seen) == 3
 
 

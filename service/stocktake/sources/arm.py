@@ -179,10 +179,12 @@ class Arm:
                     next_step="Raise azureml.budget, or scan less often; the next scan asks for the rest.",
                 )
             self.requests += 1
+            if config.budget is not None:
+                self.traffic.budget_used = self.requests / config.budget
         if config.bucket is None:
             return
         try:
-            config.bucket.take(self._member, self._closed.is_set, longest=config.http.total_timeout)
+            waited = config.bucket.take(self._member, self._closed.is_set, longest=config.http.total_timeout)
         except Late:
             trouble, step = arm_errors.MEANINGS["TooManyRequests"]
             raise SourceError(
@@ -194,6 +196,8 @@ class Arm:
                 "a request was cut off while it waited for its turn: stocktake is stopping",
                 next_step="The next scan asks again.",
             ) from None
+        with self._lock:
+            self.traffic.waited += waited
 
     def _heard(self, answer: Answer, attempt: int) -> float | None:
         """Learn from an answer what is left to be asked, and whether a refusal should be asked about again."""
