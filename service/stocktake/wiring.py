@@ -6,10 +6,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -19,14 +18,11 @@ from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
+from stocktake.making import Shared, address, make_source, source_name
 from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
-from stocktake.settings.environment import secret, unfit
+from stocktake.settings.environment import secret
 from stocktake.settings.timing import period
-from stocktake.sources import SOURCES
-from stocktake.sources.http import HttpConfig
-from stocktake.sources.mlflow_database import MlflowDatabaseConfig
-from stocktake.sources.mlflow_files import MlflowFilesConfig
-from stocktake.sources.mlflow_rest import MlflowRestConfig
+from stocktake.sources.azure_identity import CredentialConfig, Identities
 from stocktake.sources.protocol import Source
 from stocktake.store import figures, installation, ledger, migrate
 from stocktake.store.embedded import embedded_postgres
@@ -38,7 +34,6 @@ from stocktake.telemetry.providers import Telemetry, TelemetryConfig, setup_tele
 
 log = logging.getLogger(__name__)
 
-_ARM_SCOPE = "https://management.azure.com/.default"
 _POSTGRES_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
 
 
@@ -54,7 +49,7 @@ class App:
     environ: Mapping[str, str]
     _running: set[Source] = field(default_factory=set, repr=False)
     _aborted: threading.Event = field(default_factory=threading.Event, repr=False)
-    _slots: dict[str, threading.BoundedSemaphore] = field(default_factory=dict, repr=False)  # by host
+    _shared: Shared = field(default_factory=Shared, repr=False)
 
     def workspace(self, name: str) -> WorkspaceSettings:
         """Return the settings of a workspace. Raises KeyError."""
@@ -62,10 +57,8 @@ class App:
 
     def source(self, name: str, now: Callable[[], datetime] | None = None) -> Source:
         """Make a source of a workspace; the caller closes it."""
-        workspace = self.workspace(name)
-        host = urlsplit(workspace.mlflow.uri or "").netloc
-        slots = self._slots.setdefault(host, threading.BoundedSemaphore(self.settings.concurrency.requests_per_server))
-        return make_source(workspace, self.settings, self.environ, now or (lambda: datetime.now(UTC)), slots)
+        clock = now or (lambda: datetime.now(UTC))
+        return make_source(self.workspace(name), self.settings, self.environ, clock, self._shared)
 
     def abort(self) -> None:
         """Cut the requests that running scans are waiting for, and those of scans that are just about to begin.
@@ -172,6 +165,8 @@ class App:
                 seconds=(report.finished_at - report.began_at).total_seconds(),
                 changes=changed,
                 redactions=report.redactions,
+                waited=report.traffic.waited,
+                budget_used=report.traffic.budget_used,
             )
         )
         self.refresh_figures(report.workspace)
@@ -260,127 +255,9 @@ def key_of(engine: Engine, settings: Settings, environ: Mapping[str, str]) -> by
     return key
 
 
-def source_name(workspace: WorkspaceSettings) -> str:
-    """Return the name of the source that a workspace's settings ask for."""
-    return next(name for setting, (name, _) in _SOURCE_OF.items() if getattr(workspace.mlflow, setting))
-
-
-def address(workspace: WorkspaceSettings) -> str:
-    """Return what is watched, as one string without a secret; an MLflow workspace is part of it."""
-    if workspace.mlflow.folder is not None:
-        return workspace.mlflow.folder.as_uri()
-    base = next(str(given) for setting in _SOURCE_OF if (given := getattr(workspace.mlflow, setting))).rstrip("/")
-    return f"{base}#{workspace.mlflow.workspace}" if workspace.mlflow.workspace else base
-
-
-def make_source(
-    workspace: WorkspaceSettings,
-    settings: Settings,
-    environ: Mapping[str, str],
-    now: Callable[[], datetime],
-    slots: AbstractContextManager[object] | None = None,
-) -> Source:
-    """Make the source of a workspace. Raises ConfigError when a secret it names is not in the environment."""
-    name = source_name(workspace)
-    configure = dict(_SOURCE_OF.values())[name]
-    return SOURCES[name](configure(workspace, settings, environ, slots or nullcontext()), now)
-
-
-def _mlflow_rest(
-    workspace: WorkspaceSettings,
-    settings: Settings,
-    environ: Mapping[str, str],
-    slots: AbstractContextManager[object],
-) -> MlflowRestConfig:
-    mlflow = workspace.mlflow
-    http = HttpConfig(
-        base_url=mlflow.uri or "",
-        username=mlflow.username,
-        password=_secret(environ, "password_env", workspace) if mlflow.username else None,
-        token=_token(workspace, environ),
-        ca_file=str(mlflow.ca_file) if mlflow.ca_file else None,
-        insecure_tls=mlflow.insecure_tls,
-        read_timeout=mlflow.timeout.total_seconds(),
-        slots=slots,
-    )
-    return MlflowRestConfig(
-        http=http,
-        workspace=mlflow.workspace,
-        visibility=mlflow.visibility,
-        page_size=mlflow.page_size,
-        run_overlap=mlflow.run_overlap,
-        owner_tags=settings.owner_tags,
-    )
-
-
-def _mlflow_database(
-    workspace: WorkspaceSettings,
-    settings: Settings,
-    environ: Mapping[str, str],
-    slots: AbstractContextManager[object],  # noqa: ARG001 - a scan asks one question at a time
-) -> MlflowDatabaseConfig:
-    mlflow = workspace.mlflow
-    return MlflowDatabaseConfig(
-        url=mlflow.database or "",
-        password=_secret(environ, "password_env", workspace),
-        workspace=mlflow.workspace,
-        visibility=mlflow.visibility,
-        timeout=mlflow.timeout.total_seconds(),
-        page_size=mlflow.page_size,
-        run_overlap=mlflow.run_overlap,
-        owner_tags=settings.owner_tags,
-    )
-
-
-def _mlflow_files(
-    workspace: WorkspaceSettings,
-    settings: Settings,
-    environ: Mapping[str, str],  # noqa: ARG001 - a folder has no secret
-    slots: AbstractContextManager[object],  # noqa: ARG001 - nor a server that answers
-) -> MlflowFilesConfig:
-    folder = workspace.mlflow.folder
-    assert folder is not None
-    return MlflowFilesConfig(folder=folder, owner_tags=settings.owner_tags, run_overlap=workspace.mlflow.run_overlap)
-
-
-#: The setting that names what is watched -> the source that reads it, and what makes its configuration.
-_SOURCE_OF: Mapping[str, tuple[str, Callable[..., object]]] = {
-    "uri": ("mlflow_rest", _mlflow_rest),
-    "database": ("mlflow_database", _mlflow_database),
-    "folder": ("mlflow_files", _mlflow_files),
-}
-
-
-def _secret(environ: Mapping[str, str], key: str, workspace: WorkspaceSettings) -> str | None:
-    name: str | None = getattr(workspace.mlflow, key)
-    if name is None:
-        return None
-    if why := unfit(environ, name, token=key == "token_env"):
-        raise ConfigError(
-            f"The {key} of workspace {workspace.name!r} {why}.",
-            next_step=f"Set {name} to the secret alone where stocktake runs, or change the configuration.",
-        )
-    return secret(environ, name)
-
-
-def _token(workspace: WorkspaceSettings, environ: Mapping[str, str]) -> str | Callable[[], str] | None:
-    if workspace.mlflow.auth == "bearer":
-        return _secret(environ, "token_env", workspace)
-    if workspace.mlflow.auth == "azure":
-        return _azure_token(_ARM_SCOPE)
-    return None
-
-
-def _azure_token(scope: str) -> Callable[[], str]:
-    from azure.identity import DefaultAzureCredential
-
-    credential = DefaultAzureCredential()
-    return lambda: credential.get_token(scope).token
-
-
 def _password(settings: Settings, environ: Mapping[str, str]) -> Callable[[], str] | None:
     if settings.database_auth == "entra":
-        return _azure_token(_POSTGRES_SCOPE)
+        return Identities().token(CredentialConfig(), _POSTGRES_SCOPE)
     password = secret(environ, "STOCKTAKE_DATABASE_PASSWORD") or secret(environ, "PGPASSWORD")
     return (lambda: password) if password else None
 

@@ -50,6 +50,8 @@ def make_scan(workspace: str = "research", *, state: ScanState = ScanState.COMPL
         seconds=3.2,
         changes={(Kind.RUN, ChangeType.CREATED, Category.IDENTITY): 5},
         redactions={Kind.RUN: 2},
+        waited=1.5,
+        budget_used=0.25,
     )
 
 

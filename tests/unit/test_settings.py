@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stocktake.core.errors import ConfigError
-from stocktake.settings import Settings, check, installation_key, json_schema, load_settings, markdown
+from stocktake.making import address, make_source, source_name
+from stocktake.settings import MlflowSettings, Settings, check, installation_key, json_schema, load_settings, markdown
 from stocktake.settings.reference import undocumented
 from stocktake.settings.timing import Cron, format_duration, parse_duration, parse_timing, period
 from stocktake.sources.mlflow_rest import MlflowRest
-from stocktake.wiring import address, make_source, source_name
 
 ROOT = Path(__file__).parents[2]
 Load = Callable[..., Settings]
@@ -51,6 +51,13 @@ def refusal(load: Load, text: str, **environ: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load(text, **environ)
     return str(caught.value)
+
+
+def server(settings: Settings, number: int = 0) -> MlflowSettings:
+    """The MLflow server that a workspace watches."""
+    found = settings.workspaces[number].mlflow
+    assert found is not None
+    return found
 
 
 def test_the_first_example_is_read_and_everything_else_has_a_default(load: Load, tmp_path: Path) -> None:
@@ -176,16 +183,16 @@ def test_a_workspace_takes_what_its_schedule_leaves_out_from_the_common_one(load
 
 def test_how_to_sign_in_is_inferred(load: Load) -> None:
     base = "workspaces:\n- name: a\n  mlflow: {uri: 'https://x', %s}"
-    assert load(base % "username: ann, password_env: P").workspaces[0].mlflow.auth == "basic"
-    assert load(base % "token_env: T").workspaces[0].mlflow.auth == "bearer"
-    assert load(base % "auth: azure").workspaces[0].mlflow.auth == "azure"
-    assert load(base % "timeout: 5s").workspaces[0].mlflow.auth == "none"
+    assert server(load(base % "username: ann, password_env: P")).auth == "basic"
+    assert server(load(base % "token_env: T")).auth == "bearer"
+    assert server(load(base % "auth: azure")).auth == "azure"
+    assert server(load(base % "timeout: 5s")).auth == "none"
 
 
 def test_one_mlflow_workspace_of_a_database_can_be_named(load: Load) -> None:
     mlflow = "{database: 'postgresql://h/x', workspace: team-a, password_env: SECRET}"
     settings = load(f"workspaces:\n- name: a\n  mlflow: {mlflow}\n")
-    assert settings.workspaces[0].mlflow.workspace == "team-a"
+    assert server(settings).workspace == "team-a"
     assert address(settings.workspaces[0]) == "postgresql://h/x#team-a"
     assert source_name(settings.workspaces[0]) == "mlflow_database"
     assert [problem.path for problem in check(settings, {})] == ["workspaces[0].mlflow.password_env"]
@@ -210,9 +217,10 @@ class TestTrackingUri:
 
     def test_one_workspace_named_after_the_host(self) -> None:
         environ = {"MLFLOW_TRACKING_URI": "https://Ml.Example.org:8443/", "MLFLOW_TRACKING_TOKEN": "x"}
-        (workspace,) = load_settings(None, environ).workspaces
-        assert (workspace.name, workspace.mlflow.uri) == ("ml-example-org-8443", "https://Ml.Example.org:8443")
-        assert (workspace.mlflow.auth, workspace.mlflow.token_env) == ("bearer", "MLFLOW_TRACKING_TOKEN")
+        settings = load_settings(None, environ)
+        (workspace,) = settings.workspaces
+        assert (workspace.name, server(settings).uri) == ("ml-example-org-8443", "https://Ml.Example.org:8443")
+        assert (server(settings).auth, server(settings).token_env) == ("bearer", "MLFLOW_TRACKING_TOKEN")
 
     def test_a_user_and_password_win_over_a_token_as_in_mlflow(self) -> None:
         environ = {
@@ -220,21 +228,21 @@ class TestTrackingUri:
             "MLFLOW_TRACKING_PASSWORD": "y", "MLFLOW_TRACKING_INSECURE_TLS": "true",
             "MLFLOW_TRACKING_SERVER_CERT_PATH": "/ca.pem", "MLFLOW_WORKSPACE": "team",
         }  # fmt: skip
-        mlflow = load_settings(None, environ).workspaces[0].mlflow
+        mlflow = server(load_settings(None, environ))
         assert (mlflow.auth, mlflow.username, mlflow.password_env) == ("basic", "ann", "MLFLOW_TRACKING_PASSWORD")
         assert (mlflow.insecure_tls, mlflow.ca_file, mlflow.workspace) == (True, Path("/ca.pem"), "team")
 
     def test_they_are_never_used_for_the_workspaces_of_a_file(self, load: Load) -> None:
         environ = {"MLFLOW_TRACKING_URI": "http://other", "MLFLOW_TRACKING_TOKEN": "x", "MLFLOW_TRACKING_USERNAME": "a"}
         settings = load(HEAD, **environ)
-        assert [one.mlflow.uri for one in settings.workspaces] == ["http://h:5000"]
-        assert settings.workspaces[0].mlflow.auth == "none"
+        assert [one.mlflow.uri for one in settings.workspaces if one.mlflow] == ["http://h:5000"]
+        assert server(settings).auth == "none"
 
     def test_a_database(self) -> None:
-        mlflow = load_settings(None, {"MLFLOW_TRACKING_URI": "sqlite:////x/mlflow.db"}).workspaces[0].mlflow
+        mlflow = server(load_settings(None, {"MLFLOW_TRACKING_URI": "sqlite:////x/mlflow.db"}))
         assert (mlflow.database, mlflow.workspace) == ("sqlite:////x/mlflow.db", None)
         inside = {"MLFLOW_TRACKING_URI": "sqlite:////x/mlflow.db", "MLFLOW_WORKSPACE": "team-a"}
-        assert load_settings(None, inside).workspaces[0].mlflow.workspace == "team-a"
+        assert server(load_settings(None, inside)).workspace == "team-a"
 
     @pytest.mark.parametrize(
         ("uri", "folder"),
@@ -246,8 +254,9 @@ class TestTrackingUri:
         ],
     )
     def test_a_folder_is_named_after_the_one_it_lies_in(self, uri: str, folder: Path) -> None:
-        (workspace,) = load_settings(None, {"MLFLOW_TRACKING_URI": uri}).workspaces
-        assert workspace.mlflow.folder == folder
+        settings = load_settings(None, {"MLFLOW_TRACKING_URI": uri})
+        (workspace,) = settings.workspaces
+        assert server(settings).folder == folder
         if folder.is_relative_to("/data"):
             assert workspace.name == "churn-2"
 
@@ -465,3 +474,12 @@ def test_a_folder_that_is_not_there_is_fatal_and_the_same_one_twice_is_odd(load:
     assert problems(settings) == {
         "workspaces[0].mlflow.folder": True, "workspaces[1].mlflow.folder": True, "workspaces[1].mlflow": False,
     }  # fmt: skip
+
+
+def test_a_key_that_names_one_of_a_few_words_holds_no_secret_whatever_it_is_called(load: Load) -> None:
+    monitor = load("telemetry: {azure_monitor: {credential: entra}}").telemetry.azure_monitor
+    assert monitor is not None
+    assert monitor.credential == "entra"
+    told = refusal(load, "telemetry: {azure_monitor: {credential: hunter2-pasted}}")
+    assert "must be one of" in told or "must be 'none' or 'entra'" in told
+    assert "hunter2" not in told

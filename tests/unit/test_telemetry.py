@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -298,3 +299,12 @@ def test_shutting_down_twice_is_harmless() -> None:
     telemetry = setup_telemetry(TelemetryConfig())
     telemetry.shutdown()
     telemetry.shutdown()
+
+
+def test_the_budget_that_the_last_scan_used_is_told_until_the_workspace_leaves(telemetry: Telemetry) -> None:
+    telemetry.scan_finished(make_scan())
+    telemetry.scan_finished(replace(make_scan(), budget_used=0.75))
+    assert figure(telemetry, "stocktake_source_budget_used", workspace="research") == 0.75
+    assert figure(telemetry, "stocktake_source_waited_seconds_total", workspace="research") == 3.0
+    telemetry.forget("research")
+    assert "stocktake_source_budget_used" not in {name for name, _ in scrape(telemetry)}

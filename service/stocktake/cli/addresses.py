@@ -22,9 +22,9 @@ _SAMPLE = 50
 def accept_address(current: Session, name: str, *, force: bool) -> str:
     """Let the history of a workspace go on at the address in the configuration, and say what was found there."""
     from stocktake.cli.session import known
+    from stocktake.making import address, source_name
     from stocktake.store import history, ledger
     from stocktake.store.known import sample
-    from stocktake.wiring import address, source_name
 
     settings = current.settings()
     with current.engine(settings) as engine:
@@ -46,7 +46,7 @@ def accept_address(current: Session, name: str, *, force: bool) -> str:
 
 def _look(settings: Settings, one: WorkspaceSettings, kind: Kind, wanted: Mapping[str, str], *, force: bool) -> str:
     """Ask the configured place for what is known, by id. Raises Stop when it is not there."""
-    from stocktake.wiring import address
+    from stocktake.making import address
 
     if not wanted:
         return " Nothing is known yet that could be looked for there."
@@ -66,7 +66,7 @@ def _look(settings: Settings, one: WorkspaceSettings, kind: Kind, wanted: Mappin
 
 def _there(settings: Settings, one: WorkspaceSettings, kind: Kind, wanted: Mapping[str, str]) -> tuple[int, int]:
     """How many are there, of how many that could be asked for."""
-    from stocktake.wiring import make_source
+    from stocktake.making import make_source
 
     source = make_source(one, settings, dict(os.environ), now)
     try:

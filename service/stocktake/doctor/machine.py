@@ -14,11 +14,12 @@ from sqlalchemy import Engine, text
 from stocktake.core.assets import Mode
 from stocktake.core.errors import ConfigError
 from stocktake.doctor.checks import Check, apart, fail, ok, warn
+from stocktake.making import address
 from stocktake.settings import Settings, WorkspaceSettings, check, present_key
 from stocktake.settings.timing import format_timing, period
 from stocktake.store import installation, ledger, migrate
 from stocktake.store.claims import elsewhere
-from stocktake.wiring import address, open_database
+from stocktake.wiring import open_database
 
 _GIB = 2**30
 _DISK_FAIL, _DISK_WARN = _GIB // 2, 5 * _GIB

@@ -18,10 +18,10 @@ import httpx
 from stocktake.core.assets import Kind, Mode
 from stocktake.core.errors import ConfigError, SourceError
 from stocktake.doctor.checks import Check, apart, fail, ok, warn
-from stocktake.settings import Settings, WorkspaceSettings
+from stocktake.making import address, make_source
+from stocktake.settings import MlflowSettings, Settings, WorkspaceSettings
 from stocktake.settings.environment import secret
 from stocktake.sources.protocol import NothingKnown, Source
-from stocktake.wiring import address, make_source
 
 _CLOCK = 60.0  # seconds that our clock and a watched server's may differ without a word
 _CLIENT_SECONDS = 90.0  # MLflow's client alone takes seconds to import
@@ -54,12 +54,14 @@ def workspace(settings: Settings, one: WorkspaceSettings, environ: Mapping[str, 
         yield warn("identity", who, step, one.name)
     else:
         yield ok("identity", who, one.name)
-    if one.mlflow.insecure_tls:
+    if (mlflow := one.mlflow) is None:
+        return
+    if mlflow.insecure_tls:
         step = "Name the authority's certificate in `ca_file` instead: anybody in between can read what we send."
         yield warn("tls", "certificates are not checked (insecure_tls)", step, one.name)
-    if one.mlflow.uri is not None:
-        yield from _clock(one, one.mlflow.uri)
-        yield from _client(one, one.mlflow.uri, environ, experiments)
+    if mlflow.uri is not None:
+        yield from _clock(one, mlflow, mlflow.uri)
+        yield from _client(one, mlflow, mlflow.uri, environ, experiments)
     yield from _unwatched(settings, one, facts)
 
 
@@ -75,11 +77,11 @@ def _first_look(source: Source) -> tuple[dict[str, Any], list[str]]:
     return facts, []
 
 
-def _clock(one: WorkspaceSettings, uri: str) -> Iterator[Check]:
-    verify: ssl.SSLContext | bool = not one.mlflow.insecure_tls
-    if verify and one.mlflow.ca_file:
+def _clock(one: WorkspaceSettings, mlflow: MlflowSettings, uri: str) -> Iterator[Check]:
+    verify: ssl.SSLContext | bool = not mlflow.insecure_tls
+    if verify and mlflow.ca_file:
         verify = httpx.create_ssl_context()
-        verify.load_verify_locations(cafile=str(one.mlflow.ca_file))
+        verify.load_verify_locations(cafile=str(mlflow.ca_file))
     before = datetime.now(UTC)
     try:
         answer = httpx.head(uri, verify=verify, timeout=10.0, follow_redirects=False)
@@ -91,7 +93,7 @@ def _clock(one: WorkspaceSettings, uri: str) -> Iterator[Check]:
     middle = before + (datetime.now(UTC) - before) / 2
     # A Date header is cut to the second: its moment is half a second later on average.
     difference = (theirs - middle).total_seconds() + 0.5
-    overlap = one.mlflow.run_overlap.total_seconds()
+    overlap = mlflow.run_overlap.total_seconds()
     if abs(difference) <= min(_CLOCK, overlap / 2):
         yield ok("clock", f"agrees with this machine's within {max(1, abs(difference)):.0f} s", one.name)
         return
@@ -113,15 +115,17 @@ print(json.dumps([e.experiment_id for e in page]))
 """
 
 
-def _client(one: WorkspaceSettings, uri: str, environ: Mapping[str, str], ours: Sequence[str]) -> Iterator[Check]:
+def _client(
+    one: WorkspaceSettings, mlflow: MlflowSettings, uri: str, environ: Mapping[str, str], ours: Sequence[str]
+) -> Iterator[Check]:
     """MLflow's own client must get in with the same credentials and see the same first page of experiments."""
-    if one.mlflow.auth == "azure":
+    if mlflow.auth == "azure":
         return  # Entra's tokens are fetched by our own client; MLflow's takes what it is given
-    command = [sys.executable, "-c", _ASK, str(one.mlflow.page_size)]
+    command = [sys.executable, "-c", _ASK, str(mlflow.page_size)]
     try:
         done = subprocess.run(
             command,
-            env=_environment(one, uri, environ),
+            env=_environment(mlflow, uri, environ),
             capture_output=True,
             text=True,
             timeout=_CLIENT_SECONDS,
@@ -147,8 +151,7 @@ def _client(one: WorkspaceSettings, uri: str, environ: Mapping[str, str], ours: 
         yield (fail if missing else warn)(name, message, step, one.name)
 
 
-def _environment(one: WorkspaceSettings, uri: str, environ: Mapping[str, str]) -> dict[str, str]:
-    mlflow = one.mlflow
+def _environment(mlflow: MlflowSettings, uri: str, environ: Mapping[str, str]) -> dict[str, str]:
     given = {key: value for key, value in environ.items() if not key.startswith(("MLFLOW_", "_MLFLOW_"))}
     wanted = {
         "MLFLOW_TRACKING_URI": uri,
@@ -171,7 +174,11 @@ def _unwatched(settings: Settings, one: WorkspaceSettings, facts: Mapping[str, A
     if not there:
         return
     place = _place(one)
-    watched = {each.mlflow.workspace or "default" for each in settings.workspaces if _place(each) == place}
+    watched = {
+        each.mlflow.workspace or "default"
+        for each in settings.workspaces
+        if each.mlflow is not None and _place(each) == place
+    }
     if rest := sorted(there - watched):
         message = f"the server has {len(there)} MLflow workspaces; nobody watches {', '.join(rest[:20])}"
         step = "Add one entry under `workspaces` for each, with mlflow.workspace set to its name."

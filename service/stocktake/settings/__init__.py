@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.checking import Problem, check
 from stocktake.settings.installation import installation_key, present_key
 from stocktake.settings.loading import data_dir, load_settings
@@ -9,6 +10,7 @@ from stocktake.settings.models import MlflowSettings, ScheduleSettings, Settings
 from stocktake.settings.reference import json_schema, markdown
 
 __all__ = [
+    "AzureMlSettings",
     "MlflowSettings",
     "Problem",
     "ScheduleSettings",

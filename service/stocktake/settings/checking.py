@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.environment import secret, unfit
 from stocktake.settings.models import MlflowSettings, ScheduleSettings, Settings
 from stocktake.settings.timing import period
@@ -31,18 +32,23 @@ class Problem:
 def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
     """Look at the configuration with the environment it will run in. Nothing is asked over the network."""
     found = [*_database(settings, environ), *_schedule("schedule", settings.schedule, settings)]
-    places: dict[tuple[str, str | None], str] = {}
+    places: dict[tuple[str | None, ...], str] = {}
+    which, place = "", tuple[str | None, ...]()
     for number, workspace in enumerate(settings.workspaces):
         path, before = f"workspaces[{number}]", len(found)
-        found += _mlflow(f"{path}.mlflow", workspace.mlflow, environ)
+        mlflow, azureml = workspace.mlflow, workspace.azureml
+        if mlflow is not None:
+            which, place = "mlflow", (mlflow.uri or mlflow.database or str(mlflow.folder), mlflow.workspace)
+            found += _mlflow(f"{path}.mlflow", mlflow, environ)
+        if azureml is not None:
+            which, place = "azureml", _azure_place(azureml)
+            found += _azureml(f"{path}.azureml", azureml, environ)
         if workspace.schedule is not None:
             found += _schedule(f"{path}.schedule", workspace.schedule, settings)
-        mlflow = workspace.mlflow
-        place = (mlflow.uri or mlflow.database or str(mlflow.folder), mlflow.workspace)
         if place in places:
             found.append(
                 Problem(
-                    path=f"{path}.mlflow",
+                    path=f"{path}.{which}",
                     what=f"is the same place as workspace {places[place]!r}",
                     next_step="Remove one, or everything is scanned and counted twice",
                     fatal=False,
@@ -82,6 +88,40 @@ def _mlflow(path: str, mlflow: MlflowSettings, environ: Mapping[str, str]) -> It
     uri = mlflow.uri or ""
     if uri.startswith("http://") and mlflow.auth != "none" and urlsplit(uri).hostname not in _LOOPBACK:
         yield _odd(f"{path}.uri", "sends a secret without encryption", "Use https")
+
+
+def _azure_place(azureml: AzureMlSettings) -> tuple[str | None, ...]:
+    """What two entries must not have in common: Azure tells upper and lower case apart nowhere."""
+    cloud = azureml.custom_cloud.resource_manager if azureml.custom_cloud else azureml.cloud
+    return cloud, azureml.subscription, azureml.resource_group.casefold(), azureml.workspace.casefold()
+
+
+def _azureml(path: str, azureml: AzureMlSettings, environ: Mapping[str, str]) -> Iterator[Problem]:
+    for key in ("client_secret_env", "token_env"):
+        name = getattr(azureml, key)
+        if name is not None and (why := unfit(environ, name, token=key == "token_env")):
+            yield _fatal(f"{path}.{key}", why, f"Set {name} to the secret alone")
+    if azureml.ca_file is not None and not azureml.ca_file.is_file():
+        yield _fatal(f"{path}.ca_file", "names a file that is not there", "Check the path; it is the authorities' PEM")
+    if azureml.client_certificate is not None and not azureml.client_certificate.is_file():
+        yield _fatal(
+            f"{path}.client_certificate", "names a file that is not there", "Check the path, and that it is mounted"
+        )
+    if azureml.credential == "workload-identity" and not environ.get("AZURE_FEDERATED_TOKEN_FILE"):
+        yield _fatal(
+            f"{path}.credential",
+            "is `workload-identity`, but AZURE_FEDERATED_TOKEN_FILE is not set",
+            "Give the pod the label azure.workload.identity/use and its service account, or name another credential",
+        )
+    if azureml.credential == "token":
+        yield _odd(
+            f"{path}.credential",
+            "is `token`, which ends within hours unless somebody renews it",
+            "Use another credential for a service that runs on its own",
+        )
+    custom = azureml.custom_cloud
+    if custom is not None and custom.authority is None and azureml.credential != "token":
+        yield _fatal(f"{path}.custom_cloud.authority", "is not given", "Say where this cloud gives tokens")
 
 
 def _backend(path: str, url: str, password_env: str | None, environ: Mapping[str, str]) -> Iterator[Problem]:

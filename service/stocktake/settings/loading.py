@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
@@ -19,7 +19,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from stocktake.core.errors import ConfigError
-from stocktake.settings.models import Settings, password_in_url
+from stocktake.settings.fields import password_in_url
+from stocktake.settings.models import Settings
 
 Path_ = tuple[str | int, ...]
 _SECRET_KEY = re.compile(
@@ -109,7 +110,8 @@ def _secrets(data: object, path: Path_) -> Iterable[tuple[Path_, str]]:
         for key, value in data.items():
             name = str(key).lower().replace("-", "_")
             here = (*path, str(key))
-            if isinstance(value, str | int) and not isinstance(value, bool) and value and _SECRET_KEY.search(name):
+            plain = isinstance(value, str | int) and not isinstance(value, bool) and value
+            if plain and _SECRET_KEY.search(name) and not _chosen(path, str(key)):
                 hint = _variable_key(path, name)
                 yield here, f"holds a secret. Put it into an environment variable{hint}, and change it if it was shared"
             else:
@@ -123,6 +125,13 @@ def _secrets(data: object, path: Path_) -> Iterable[tuple[Path_, str]]:
             "carries a password. Take it out of the address and give it in an environment variable"
             + _variable_key(path[:-1], "password"),
         )
+
+
+def _chosen(parent: Path_, key: str) -> bool:
+    """Say whether a key names one of a few words (`credential: entra`), whatever its name sounds like."""
+    model = _model_at(parent)
+    field = model.model_fields.get(key) if model is not None else None
+    return field is not None and get_origin(field.annotation) is Literal
 
 
 def _variable_key(parent: Path_, name: str) -> str:

@@ -6,87 +6,13 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from stocktake.settings.timing import Duration, Retention, When, format_duration
-
-_VARIABLE = r"^[A-Z_][A-Z0-9_]{0,79}$"  # capital letters only: a pasted token is not taken for a name, nor repeated
-Variable = Annotated[str, Field(pattern=_VARIABLE, examples=["MLFLOW_TRACKING_TOKEN"])]
-
-
-def password_in_url(value: str) -> bool:
-    """Say whether an address carries a secret of its own (user:password@, or ?password=)."""
-    try:
-        parts = urlsplit(value)
-        if parts.password:
-            return True
-    except ValueError:
-        return bool(re.search(r"://[^/@\s]*:[^/@\s]+@", value))
-    return any(key.lower() in {"password", "sslpassword", "sig"} and text for key, text in parse_qsl(parts.query))
-
-
-def _address(value: str, schemes: tuple[str, ...], example: str) -> str:
-    if password_in_url(value):
-        raise ValueError(
-            "carries a password. Take it out of the address and give it in an environment variable"
-            " (the configuration names the variable, never the value)"
-        )
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError as exc:
-        raise ValueError(f"is not an address ({exc}). Write for example {example}") from None
-    if parts.scheme not in schemes:
-        raise ValueError(f"must begin with {' or '.join(f'{s}://' for s in schemes)}. Write for example {example}")
-    return value
-
-
-def _http(value: str) -> str:
-    _address(value, ("http", "https"), "https://mlflow.example.org")
-    parts = urlsplit(value)
-    if not parts.hostname:
-        raise ValueError("names no host. Write for example https://mlflow.example.org")
-    if parts.username:
-        raise ValueError("carries a user name. Give it under `username`, and the password in an environment variable")
-    if parts.query or parts.fragment:
-        raise ValueError("carries a query or a fragment (? or #). Give the address of the server alone")
-    return value.rstrip("/")
-
-
-def _pattern(value: str) -> str:
-    try:
-        compiled = re.compile(value, re.IGNORECASE)
-    except re.error as exc:
-        raise ValueError(f"is not a regular expression ({exc}). Python's syntax is used") from None
-    if compiled.search(""):
-        raise ValueError("matches the empty text, so it would match everything. Make it say what it looks for")
-    return value
-
-
-Http = Annotated[str, AfterValidator(_http)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
-
-
-class Model(BaseModel):
-    """What all parts share: unknown keys are refused, and nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
-
-    @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the JSON schema, its defaults written the way a person writes them."""
-        return super().model_json_schema(*args, **{"schema_generator": _Schema, **kwargs})
-
-
-class _Schema(GenerateJsonSchema):
-    def encode_default(self, dft: Any) -> Any:
-        if isinstance(dft, timedelta):
-            return format_duration(dft)
-        return dft.model_dump(mode="json") if isinstance(dft, BaseModel) else super().encode_default(dft)
+from stocktake.settings.azure import AzureMlSettings
+from stocktake.settings.fields import Http, Model, Pattern, Variable, address
+from stocktake.settings.timing import Duration, Retention, When
 
 
 class ScheduleSettings(Model):
@@ -121,6 +47,13 @@ class ConcurrencySettings(Model):
         le=16,
         description="How many requests one watched server is asked to answer at the same time: workspaces on one host"
         " share it. A server's own Python is the limit, so more does not help much and slows its users.",
+    )
+    requests_to_azure: int = Field(
+        16,
+        ge=1,
+        le=64,
+        description="How many requests Azure is asked to answer at the same time, all workspaces together. Beside it"
+        " stands what Azure grants: 250 requests, then 25 a second, for each subscription and identity.",
     )
 
 
@@ -276,7 +209,7 @@ class MlflowSettings(Model):
         example = "sqlite:////data/mlflow.db or postgresql://user@host/mlflow"
         if re.match(r"(mysql|mssql)\b", value):
             raise ValueError("is a database that is not read directly. Give the address of its server under `uri`")
-        _address(re.sub(r"^(postgres(?:ql)?)(\+\w+)?:", "postgresql:", value), ("sqlite", "postgresql"), example)
+        address(re.sub(r"^(postgres(?:ql)?)(\+\w+)?:", "postgresql:", value), ("sqlite", "postgresql"), example)
         if value.startswith("sqlite:") and not re.match(r"sqlite:///.", value):
             raise ValueError(f"needs three slashes and a path (four for an absolute one). Write for example {example}")
         return value
@@ -337,7 +270,10 @@ class WorkspaceSettings(Model):
         description="Our name for it: small letters, digits and hyphens; unique. History hangs on it: do not rename.",
         examples=["research"],
     )
-    mlflow: MlflowSettings = Field(description="The MLflow tracking server to watch.")
+    mlflow: MlflowSettings | None = Field(
+        None, description="The MLflow tracking server to watch. Exactly one of `mlflow` and `azureml`."
+    )
+    azureml: AzureMlSettings | None = Field(None, description="The Azure Machine Learning workspace to watch.")
     schedule: ScheduleSettings | None = Field(
         None, description="How often this workspace is looked at; what is not given is taken from the common schedule."
     )
@@ -350,6 +286,12 @@ class WorkspaceSettings(Model):
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", value):
             raise ValueError("must be small letters, digits and hyphens, and begin and end with a letter or digit")
         return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> WorkspaceSettings:
+        if (self.mlflow is None) == (self.azureml is None):
+            raise ValueError("needs exactly one of `mlflow` (a tracking server) and `azureml` (an Azure ML workspace)")
+        return self
 
 
 class Settings(Model):
@@ -402,7 +344,7 @@ class Settings(Model):
             return value
         example = "postgresql://user@host/db, or the word embedded"
         known = re.sub(r"^postgres(?:ql)?(?:\+psycopg)?:", "postgresql:", value)
-        _address(known, ("postgresql",), example)
+        address(known, ("postgresql",), example)
         return value
 
     @model_validator(mode="before")

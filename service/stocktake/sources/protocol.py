@@ -123,6 +123,8 @@ class Traffic:
     throttled: int = 0  # 429 and 503 answers
     retries: int = 0
     seconds: float = 0.0  # time spent waiting for answers
+    waited: float = 0.0  # time spent waiting for a turn, before asking
+    budget_used: float | None = None  # share of the scan's budget of requests; None where there is none
     by_status: dict[str, int] = field(default_factory=dict)
     #: Told of every request: status (None: no answer), seconds, bytes read, whether it was a retry. Any thread.
     observer: Callable[[int | None, float, int, bool], None] | None = None

@@ -19,6 +19,8 @@ class ScanFigures:
     seconds: float
     changes: Mapping[tuple[Kind, ChangeType, Category], int] = field(default_factory=dict)
     redactions: Mapping[Kind, int] = field(default_factory=dict)
+    waited: float = 0.0  # seconds that its requests waited for their turn
+    budget_used: float | None = None  # share of its budget of requests; None where it has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

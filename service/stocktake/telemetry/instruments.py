@@ -223,6 +223,21 @@ BYTES_READ = Declaration(
     description="Bytes of answers read from watched servers.",
     attributes=("workspace",),
 )
+WAITED = Declaration(
+    name="stocktake.source.waited",
+    instrument=Instrument.COUNTER,
+    unit="s",
+    description="Time that requests waited for their turn in what Azure grants a subscription's identity.",
+    attributes=("workspace",),
+)
+BUDGET_USED = Declaration(
+    name="stocktake.source.budget_used",
+    instrument=Instrument.GAUGE,
+    unit="1",
+    description="Share of a workspace's budget of requests that its last scan used; at 1 the scan was cut short.",
+    attributes=("workspace",),
+    fold=Fold.MAX,
+)
 EXPORTS = Declaration(
     name="stocktake.telemetry.exports",
     instrument=Instrument.OBSERVABLE_COUNTER,
@@ -249,6 +264,8 @@ CATALOGUE: tuple[Declaration, ...] = (
     THROTTLED,
     RETRIES,
     BYTES_READ,
+    WAITED,
+    BUDGET_USED,
     HEARTBEAT_AGE,
     DATABASE_SIZE,
     EXPORTS,

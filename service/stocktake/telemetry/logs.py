@@ -160,6 +160,8 @@ def setup_logging(config: LogConfig, *, stream: TextIO | None = None) -> None:
     logging.getLogger("stocktake").setLevel(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A refused login is told by our own error, in one line; the library's has a dozen, with what each part answered.
+    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
     os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # for an import that is still to come
     for name in _TAKEN:
         logging.getLogger(name).handlers.clear()

@@ -117,7 +117,7 @@ class Telemetry:
         for mode in Mode:
             for end in _ENDS:
                 self._add(i.SCANS, 0, {"workspace": label, "mode": mode, "state": end})
-        for declaration in (i.THROTTLED, i.RETRIES, i.BYTES_READ):
+        for declaration in (i.THROTTLED, i.RETRIES, i.BYTES_READ, i.WAITED):
             self._add(declaration, 0, {"workspace": label})
 
     def scan_finished(self, figures: ScanFigures) -> None:
@@ -131,6 +131,10 @@ class Telemetry:
             self._add(i.CHANGES, count, attributes)
         for kind, count in figures.redactions.items():
             self._add(i.REDACTIONS, count, {"workspace": label, "kind": kind})
+        if figures.waited:
+            self._add(i.WAITED, figures.waited, {"workspace": label})
+        if figures.budget_used is not None:
+            self._state.budget(figures.workspace, figures.budget_used)
 
     def inventory(self, figures: WorkspaceFigures) -> None:
         """Replace what is known of a workspace: after each scan, and once at start from the database."""
@@ -222,7 +226,7 @@ class Telemetry:
 
         return observe
 
-    def _add(self, declaration: i.Declaration, amount: int, attributes: Mapping[str, str]) -> None:
+    def _add(self, declaration: i.Declaration, amount: float, attributes: Mapping[str, str]) -> None:
         self._counters[declaration.name].add(amount, i.checked(declaration, attributes))
 
     def _record(self, declaration: i.Declaration, value: float, attributes: Mapping[str, str]) -> None:

@@ -52,6 +52,7 @@ class State:
         self._clock = clock
         self._lock = threading.Lock()
         self._workspaces: dict[str, _Held] = {}
+        self._budgets: dict[str, float] = {}
         self._beat: float | None = None
         self._database_size: int | None = None
         self._exports: dict[tuple[str, str], int] = {}
@@ -63,6 +64,11 @@ class State:
     def forget(self, workspace: str) -> None:
         with self._lock:
             self._workspaces.pop(workspace, None)
+            self._budgets.pop(workspace, None)
+
+    def budget(self, workspace: str, share: float) -> None:
+        with self._lock:
+            self._budgets[workspace] = share
 
     def beat(self) -> None:
         with self._lock:
@@ -99,7 +105,7 @@ class State:
     def _figures(self, declaration: i.Declaration) -> Iterable[Observed]:
         with self._lock:
             held = list(self._workspaces.values())
-            size, exports = self._database_size, dict(self._exports)
+            size, exports, budgets = self._database_size, dict(self._exports), dict(self._budgets)
         if declaration is i.BUILD_INFO:
             return [({"version": self._version, "python": platform.python_version()}, 1)]
         if declaration is i.DATABASE_SIZE:
@@ -109,6 +115,8 @@ class State:
             return [] if age is None else [({}, age)]
         if declaration is i.EXPORTS:
             return [({"exporter": name, "result": result}, count) for (name, result), count in exports.items()]
+        if declaration is i.BUDGET_USED:
+            return [({"workspace": self._names.label(name)}, share) for name, share in budgets.items()]
         if declaration is i.WORKSPACE_OBSERVABLE:
             return [({"workspace": self._label(h)}, float(h.figures.observable)) for h in held]
         return self._by_kind(declaration, held)

@@ -1,0 +1,255 @@
+"""From a workspace's settings to its source: which one, its configuration, and what the workspaces of a process share.
+
+It asks nothing over the network and decides nothing about what is watched.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from importlib import import_module
+from typing import Any
+from urllib.parse import urlsplit
+
+from stocktake.core.errors import ConfigError
+from stocktake.settings import AzureMlSettings, MlflowSettings, Settings, WorkspaceSettings
+from stocktake.settings.environment import secret, unfit
+from stocktake.sources import SOURCES
+from stocktake.sources.arm import THROTTLE_FLOOR, ArmConfig
+from stocktake.sources.arm_bucket import Bucket
+from stocktake.sources.arm_errors import explain
+from stocktake.sources.azure_identity import CLOUDS, Cloud, CredentialConfig, Identities
+from stocktake.sources.http import HttpConfig
+from stocktake.sources.mlflow_database import MlflowDatabaseConfig
+from stocktake.sources.mlflow_files import MlflowFilesConfig
+from stocktake.sources.mlflow_rest import MlflowRestConfig
+from stocktake.sources.protocol import Source
+
+#: The one search that is POSTed to the resource manager.
+RESOURCE_GRAPH = "/providers/Microsoft.ResourceGraph/resources"
+
+
+class Shared:
+    """What the workspaces of one process share: slots of a host, buckets of a subscription, tokens of an identity."""
+
+    def __init__(self) -> None:
+        self.identities = Identities()
+        self._lock = threading.Lock()
+        self._slots: dict[str, threading.BoundedSemaphore] = {}
+        self._buckets: dict[Hashable, Bucket] = {}
+
+    def slots(self, host: str, many: int) -> AbstractContextManager[object]:
+        """Held while a host is asked; the first who names a host says how many may ask it at the same time."""
+        with self._lock:
+            return self._slots.setdefault(host, threading.BoundedSemaphore(many))
+
+    def bucket(self, cloud: Cloud, subscription: str, principal: Hashable) -> Bucket:
+        """The requests that a subscription grants an identity."""
+        with self._lock:
+            return self._buckets.setdefault((cloud.resource_manager, subscription, principal), Bucket())
+
+
+def source_name(workspace: WorkspaceSettings) -> str:
+    """Return the name of the source that a workspace's settings ask for."""
+    if workspace.azureml is not None:
+        return "azureml"
+    return next(name for setting, (name, _) in _SOURCE_OF.items() if getattr(workspace.mlflow, setting))
+
+
+def address(workspace: WorkspaceSettings) -> str:
+    """Return what is watched, as one string without a secret; an MLflow workspace is part of it."""
+    if workspace.azureml is not None:
+        return cloud_of(workspace.azureml).resource_manager + scope_of(workspace.azureml)
+    mlflow = workspace.mlflow
+    assert mlflow is not None
+    if mlflow.folder is not None:
+        return mlflow.folder.as_uri()
+    base = next(str(given) for setting in _SOURCE_OF if (given := getattr(mlflow, setting))).rstrip("/")
+    return f"{base}#{mlflow.workspace}" if mlflow.workspace else base
+
+
+def scope_of(azureml: AzureMlSettings) -> str:
+    """Return a workspace's own id in the resource manager."""
+    return (
+        f"/subscriptions/{azureml.subscription}/resourceGroups/{azureml.resource_group}"
+        f"/providers/Microsoft.MachineLearningServices/workspaces/{azureml.workspace}"
+    )
+
+
+def make_source(
+    workspace: WorkspaceSettings,
+    settings: Settings,
+    environ: Mapping[str, str],
+    now: Callable[[], datetime],
+    shared: Shared | None = None,
+) -> Source:
+    """Make the source of a workspace. Raises ConfigError when a secret it names is not in the environment."""
+    name, shared = source_name(workspace), shared or Shared()
+    config: object
+    if workspace.azureml is not None:
+        config = azureml_config(workspace, workspace.azureml, settings, environ, shared)
+    else:
+        assert workspace.mlflow is not None
+        config = dict(_SOURCE_OF.values())[name](workspace, workspace.mlflow, settings, environ, shared)
+    return SOURCES[name](config, now)
+
+
+def cloud_of(azureml: AzureMlSettings) -> Cloud:
+    """Return the addresses of the cloud that a workspace is in."""
+    custom = azureml.custom_cloud
+    if custom is None:
+        return CLOUDS[azureml.cloud]
+    return Cloud(
+        resource_manager=custom.resource_manager,
+        authority=custom.authority or "",
+        data_hosts=custom.data_hosts,
+        known=False,
+    )
+
+
+def credential_of(
+    workspace: WorkspaceSettings, azureml: AzureMlSettings, environ: Mapping[str, str]
+) -> CredentialConfig:
+    """Return who we are to Azure. Raises ConfigError when a secret it names is not in the environment."""
+    return CredentialConfig(
+        kind=azureml.credential,
+        cloud=cloud_of(azureml),
+        tenant=azureml.tenant,
+        client_id=azureml.client_id,
+        client_secret=_secret(environ, "client_secret_env", azureml.client_secret_env, workspace),
+        client_certificate=str(azureml.client_certificate) if azureml.client_certificate else None,
+        token=_secret(environ, "token_env", azureml.token_env, workspace),
+        ca_file=str(azureml.ca_file) if azureml.ca_file else None,
+    )
+
+
+def azureml_config(
+    workspace: WorkspaceSettings,
+    azureml: AzureMlSettings,
+    settings: Settings,
+    environ: Mapping[str, str],
+    shared: Shared,
+) -> Any:
+    """Return the configuration of the source of an Azure ML workspace. Asks nothing, not even for a token."""
+    source = import_module("stocktake.sources.azureml")  # becomes a plain import with the source itself
+    credential = credential_of(workspace, azureml, environ)
+    cloud, many = credential.cloud, settings.concurrency.requests_to_azure
+    token = shared.identities.token(credential)
+    ca_file = str(azureml.ca_file) if azureml.ca_file else None
+    return source.AzureMlConfig(
+        arm=ArmConfig(
+            http=HttpConfig(
+                base_url=cloud.resource_manager,
+                token=token,
+                ca_file=ca_file,
+                posts=frozenset({RESOURCE_GRAPH}),
+                read_timeout=azureml.timeout.total_seconds(),
+                slots=shared.slots(cloud.resource_manager, many),
+            ),
+            bucket=shared.bucket(cloud, azureml.subscription, credential.principal),
+            member=workspace.name,
+            budget=azureml.budget,
+        ),
+        subscription=azureml.subscription,
+        resource_group=azureml.resource_group,
+        workspace=azureml.workspace,
+        data_plane=HttpConfig(
+            base_url="",  # the workspace itself says where its hosts are
+            token=token,
+            ca_file=ca_file,
+            read_timeout=azureml.timeout.total_seconds(),
+            throttle_floor=THROTTLE_FLOOR,
+            slots=shared.slots(f"data plane of {cloud.resource_manager}", many),
+            explain=explain,
+        ),
+        data_hosts=cloud.data_hosts,
+        mlflow=azureml.mlflow,
+        history=azureml.history,
+        posture=azureml.posture,
+        owner_tags=settings.owner_tags,
+        run_overlap=azureml.run_overlap,
+        page_size=azureml.page_size,
+    )
+
+
+def _mlflow_rest(
+    workspace: WorkspaceSettings,
+    mlflow: MlflowSettings,
+    settings: Settings,
+    environ: Mapping[str, str],
+    shared: Shared,
+) -> MlflowRestConfig:
+    token: str | Callable[[], str] | None = None
+    if mlflow.auth == "bearer":
+        token = _secret(environ, "token_env", mlflow.token_env, workspace)
+    elif mlflow.auth == "azure":
+        token = shared.identities.token(CredentialConfig())
+    http = HttpConfig(
+        base_url=mlflow.uri or "",
+        username=mlflow.username,
+        password=_secret(environ, "password_env", mlflow.password_env, workspace) if mlflow.username else None,
+        token=token,
+        ca_file=str(mlflow.ca_file) if mlflow.ca_file else None,
+        insecure_tls=mlflow.insecure_tls,
+        read_timeout=mlflow.timeout.total_seconds(),
+        slots=shared.slots(urlsplit(mlflow.uri or "").netloc, settings.concurrency.requests_per_server),
+    )
+    return MlflowRestConfig(
+        http=http,
+        workspace=mlflow.workspace,
+        visibility=mlflow.visibility,
+        page_size=mlflow.page_size,
+        run_overlap=mlflow.run_overlap,
+        owner_tags=settings.owner_tags,
+    )
+
+
+def _mlflow_database(
+    workspace: WorkspaceSettings,
+    mlflow: MlflowSettings,
+    settings: Settings,
+    environ: Mapping[str, str],
+    shared: Shared,  # noqa: ARG001 - a scan asks one question at a time
+) -> MlflowDatabaseConfig:
+    return MlflowDatabaseConfig(
+        url=mlflow.database or "",
+        password=_secret(environ, "password_env", mlflow.password_env, workspace),
+        workspace=mlflow.workspace,
+        visibility=mlflow.visibility,
+        timeout=mlflow.timeout.total_seconds(),
+        page_size=mlflow.page_size,
+        run_overlap=mlflow.run_overlap,
+        owner_tags=settings.owner_tags,
+    )
+
+
+def _mlflow_files(
+    workspace: WorkspaceSettings,  # noqa: ARG001 - the folder says it all
+    mlflow: MlflowSettings,
+    settings: Settings,
+    environ: Mapping[str, str],  # noqa: ARG001 - a folder has no secret
+    shared: Shared,  # noqa: ARG001 - nor a server that answers
+) -> MlflowFilesConfig:
+    assert mlflow.folder is not None
+    return MlflowFilesConfig(folder=mlflow.folder, owner_tags=settings.owner_tags, run_overlap=mlflow.run_overlap)
+
+
+#: The setting that names what is watched -> the source that reads it, and what makes its configuration.
+_SOURCE_OF: Mapping[str, tuple[str, Callable[..., object]]] = {
+    "uri": ("mlflow_rest", _mlflow_rest),
+    "database": ("mlflow_database", _mlflow_database),
+    "folder": ("mlflow_files", _mlflow_files),
+}
+
+
+def _secret(environ: Mapping[str, str], key: str, name: str | None, workspace: WorkspaceSettings) -> str | None:
+    if name is None:
+        return None
+    if why := unfit(environ, name, token=key == "token_env"):
+        raise ConfigError(
+            f"The {key} of workspace {workspace.name!r} {why}.",
+            next_step=f"Set {name} to the secret alone where stocktake runs, or change the configuration.",
+        )
+    return secret(environ, name)
