@@ -14,7 +14,11 @@ class Trouble(StrEnum):
     PERMISSION = "permission"  # 403
     NOT_FOUND = "not-found"  # 404 on an endpoint: wrong URL or wrong workspace
     THROTTLED = "throttled"  # 429 after all retries
+    QUOTA = "quota"  # a limit of the subscription, the region or the workspace is used up
     SERVER = "server"  # 5xx after all retries
+    DEPENDENCY = "dependency-missing"  # something that the asked one needs is gone: its storage, its key vault
+    SOFT_DELETED = "soft-deleted"  # the workspace was deleted and can still be brought back
+    REGION = "unsupported-region"  # the resource provider, or this version of its API, is not offered there
     SHAPE = "unexpected-shape"  # not JSON, half a page, a login page, an unknown structure
     TRUNCATED = "truncated"  # a cap was reached, a token repeated itself
     CONFIG = "config"  # what we were told to do cannot be done
@@ -23,7 +27,15 @@ class Trouble(StrEnum):
 
 #: Troubles in which nothing can be said about the workspace at all: carry forward, one access finding.
 UNOBSERVABLE = frozenset(
-    {Trouble.UNREACHABLE, Trouble.TLS, Trouble.AUTHENTICATION, Trouble.PERMISSION, Trouble.NOT_FOUND, Trouble.CONFIG}
+    {
+        Trouble.UNREACHABLE,
+        Trouble.TLS,
+        Trouble.AUTHENTICATION,
+        Trouble.PERMISSION,
+        Trouble.NOT_FOUND,
+        Trouble.SOFT_DELETED,
+        Trouble.CONFIG,
+    }
 )
 
 

@@ -52,7 +52,7 @@ class PageTooLarge(SourceError):
         super().__init__(
             Trouble.TRUNCATED,
             f"{what} answered with more than one page may hold",
-            next_step="Look for a proxy that alters answers; an MLflow server's answer to this is small.",
+            next_step="Look for a proxy that alters answers; a server's answer to this is small.",
         )
 
 
@@ -79,6 +79,11 @@ class HttpConfig:
     slots: AbstractContextManager[object] = field(default_factory=nullcontext, repr=False)  # held while asking
     page_bytes: int = 16 * MIB
     hard_bytes: int = 256 * MIB  # one single item larger than this is not read at all
+    #: What an answer that is no success means: a service with error codes of its own reads them here.
+    explain: Callable[[Answer], SourceError] | None = field(default=None, repr=False)
+    #: Told of every whole answer and which attempt it was (0, 1, ...), in any thread. Seconds: ask again after so many,
+    #: though the status alone would not say so.
+    heard: Callable[[Answer, int], float | None] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +96,7 @@ class Answer:
     content_type: str
     requested_at: datetime
     answered_at: datetime | None = None  # when its last byte had come
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # names in any case
 
     def json(self) -> Any:
         """Decode a small answer. Pages of items are decoded by their own, faster, code."""
@@ -221,7 +227,7 @@ class HttpClient:
     ) -> Answer:
         config = self._config
         deadline = self._monotonic() + config.total_timeout
-        what = f"{method} {self._base.path.rstrip('/')}{path}"
+        what = f"{method} {self._base.path.rstrip('/')}{path.partition('?')[0]}"  # a query may hold anything
         url = self._base.copy_with(raw_path=self._base.raw_path.split(b"?")[0].rstrip(b"/") + path.encode("ascii"))
         url = url.copy_merge_params(dict(params)) if params else url
         content = json.dumps(body).encode() if body is not None else None
@@ -233,6 +239,7 @@ class HttpClient:
                 answer, wait = self._once(
                     method, url, content, what, limit or config.page_bytes, deadline, retry=attempt > 0
                 )
+                again = config.heard(answer, attempt) if config.heard is not None else None
             except (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL) as exc:
                 if self._closed.is_set():
                     raise self._cut(what) from exc
@@ -249,11 +256,11 @@ class HttpClient:
                     raise self._cut(what)
                 if answer.status < 300 or answer.status in accept:
                     return answer
-                if answer.status not in RETRIED or last:
-                    raise status_error(answer)
-                floor = config.throttle_floor if answer.status == 429 else 0.0
+                error, reason = (config.explain or status_error)(answer), str(answer.status)
+                if last or (answer.status not in RETRIED and again is None):
+                    raise error
+                floor = max(config.throttle_floor if answer.status == 429 else 0.0, again or 0.0)
                 wait = max(self._backoff(attempt), floor) if wait is None else min(wait, config.retry_after_cap)
-                error, reason = status_error(answer), str(answer.status)
             if self._monotonic() + wait >= deadline:
                 raise error
             with self._lock:
@@ -271,47 +278,55 @@ class HttpClient:
         """One attempt, with the redirects that stay on the host. Returns the answer and its Retry-After."""
         for _ in range(6):
             self._guard(method, url)
-            requested_at, began = self._now(), self._monotonic()
-            status, size = 0, 0
-            try:
-                headers = self._authorization()
-                if content is not None:
-                    headers["content-type"] = "application/json"
-                with (
-                    self._config.slots,
-                    self._client.stream(
-                        method, url, content=content, headers=headers, extensions={"trace": self._connected}
-                    ) as response,
-                ):
-                    status = response.status_code
-                    if not response.has_redirect_location:
-                        chunks = bytearray()
-                        declared = response.headers.get("content-length", "")
-                        if declared.isdigit() and int(declared) > limit and method != "HEAD":
-                            raise PageTooLarge(what)
-                        for chunk in response.iter_bytes():
-                            size += len(chunk)
-                            chunks += chunk
-                            if size > limit:
-                                raise PageTooLarge(what)
-                            if self._monotonic() > deadline:
-                                raise httpx.ReadTimeout("the total budget of the request is used up")
-                        answer = Answer(
-                            what=what,
-                            status=status,
-                            body=bytes(chunks),
-                            content_type=response.headers.get("content-type", "").lower(),
-                            requested_at=requested_at,
-                            answered_at=self._now(),
-                        )
-                        return answer, retry_after(response.headers.get("retry-after"), self._now())
-                    target = url.join(response.headers["location"])
-            finally:
-                self._count(status, size, self._monotonic() - began, retry)
+            with self._config.slots:  # the wait for a slot is none of the server's time
+                found = self._exchange(method, url, content, what, limit, deadline, retry=retry)
+            if not isinstance(found, httpx.Response):
+                return found
+            status, target = found.status_code, url.join(found.headers["location"])
             url, method, content = self._redirect(status, url, target, method, content, what)
         raise SourceError(
             Trouble.NOT_FOUND, f"{what} redirects in a circle", next_step="Check the URL and the proxy in front of it."
         )
+
+    def _exchange(
+        self, method: str, url: httpx.URL, content: bytes | None, what: str, limit: int, deadline: float, *, retry: bool
+    ) -> tuple[Answer, float | None] | httpx.Response:
+        """Send once and read to the end: the answer and its Retry-After, or a response that names another place."""
+        requested_at, began = self._now(), self._monotonic()
+        status, size = 0, 0
+        try:
+            headers = self._authorization()
+            if content is not None:
+                headers["content-type"] = "application/json"
+            with self._client.stream(
+                method, url, content=content, headers=headers, extensions={"trace": self._connected}
+            ) as response:
+                status = response.status_code
+                if response.has_redirect_location:
+                    return response
+                chunks = bytearray()
+                declared = response.headers.get("content-length", "")
+                if declared.isdigit() and int(declared) > limit and method != "HEAD":
+                    raise PageTooLarge(what)
+                for chunk in response.iter_bytes():
+                    size += len(chunk)
+                    chunks += chunk
+                    if size > limit:
+                        raise PageTooLarge(what)
+                    if self._monotonic() > deadline:
+                        raise httpx.ReadTimeout("the total budget of the request is used up")
+                answer = Answer(
+                    what=what,
+                    status=status,
+                    body=bytes(chunks),
+                    content_type=response.headers.get("content-type", "").lower(),
+                    requested_at=requested_at,
+                    answered_at=self._now(),
+                    headers=response.headers,
+                )
+                return answer, retry_after(response.headers.get("retry-after"), self._now())
+        finally:
+            self._count(status, size, self._monotonic() - began, retry)
 
     def _guard(self, method: str, url: httpx.URL) -> None:
         path = url.path.removeprefix(self._base.path.rstrip("/"))
