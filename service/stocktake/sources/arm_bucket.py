@@ -85,6 +85,12 @@ class Bucket:
             self._level = 0.0
             self._at = max(self._at, self._monotonic() + seconds)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        with self._turn:
+            return sum(map(len, self._waiting.values()))
+
     def wake(self) -> None:
         """Let everybody who waits look whether he still wants to."""
         with self._turn:
