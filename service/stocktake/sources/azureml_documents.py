@@ -19,6 +19,7 @@ from stocktake.sources.azureml_lifting import (
     lifecycle,
     mapping,
     moment,
+    quota_key,
     reference,
     tagged,
     version_key,
@@ -28,8 +29,10 @@ from stocktake.sources.mlflow_values import as_object, decode, first, required_t
 #: The key of the one asset of kind `workspace`.
 WORKSPACE_KEY = "workspace"
 
-#: States of a workspace that is not there any more.
-GONE = frozenset({"SoftDeleted", "Deleted"})
+#: The field by which the source says that a workspace is not there any more, and what it says: deleted for 14 days;
+#: deleted; or one of the two, where the list that would tell is not offered.
+OUR_WORD = "deletion"
+GONE = frozenset({"SoftDeleted", "Deleted", "Gone"})
 
 
 def parse(kind: Kind, raw: bytes, *, owner_tags: Sequence[str] = ()) -> Asset:
@@ -57,9 +60,10 @@ def _asset(kind: Kind, key: str, body: Mapping[str, Any], owner_tags: Sequence[s
 
 
 def parse_workspace(body: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:
-    """The workspace itself. One that is soft-deleted says so by `softDeletedAt`, or by a state that we gave it."""
+    """The workspace itself. One that is soft-deleted says so by `softDeletedAt`, or by our own word."""
     properties = mapping(body.get("properties"))
     state = "SoftDeleted" if properties.get("softDeletedAt") else text(properties.get("provisioningState"))
+    state = text(body.get(OUR_WORD)) or state
     created = mapping(body.get("systemData")).get("createdAt") or properties.get("creationTime")
     return _asset(
         Kind.WORKSPACE,
@@ -224,10 +228,7 @@ def parse_quota(body: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asse
     """A limit, or what is used of one. The key is the id below the provider: the same name is in several places."""
     named = mapping(body.get("name"))
     name = first((text(named.get("localizedValue")), text(named.get("value"))))
-    below = str(body.get("id") or "").partition("/Microsoft.MachineLearningServices/")[2]
-    if not (below or name):
-        raise shape_error("quota without name and id")
-    return _asset(Kind.QUOTA, below or str(name), body, owner_tags, name=name, state=None)
+    return _asset(Kind.QUOTA, quota_key(body, "quota"), body, owner_tags, name=name, state=None)
 
 
 def parse_storage_account(body: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:

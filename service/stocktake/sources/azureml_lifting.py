@@ -58,6 +58,14 @@ def deployment_key(body: Mapping[str, Any], what: str) -> tuple[str, str]:
     raise shape_error(f"{what} without an id that names its endpoint")
 
 
+def quota_key(body: Mapping[str, Any], what: str) -> str:
+    """The id of a quota below the provider: the same name is in several places, and is an object besides."""
+    below = str(body.get("id") or "").partition("/Microsoft.MachineLearningServices/")[2]
+    if not below:
+        raise shape_error(f"{what} without an id")
+    return below
+
+
 def reference(value: Any) -> str | None:
     """NAME/VERSION of an asset that is named by an ARM id, by azureml://... or by azureml:NAME:VERSION (or @LABEL);
     anything else as it came; None where there is nothing."""
