@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,8 @@ class PlainKnown:
     changes: Mapping[Kind, frozenset[str]] = field(default_factory=dict)
     looks: Mapping[Kind, datetime] = field(default_factory=dict)
     documents: Mapping[tuple[Kind, str], Mapping[str, Any]] = field(default_factory=dict)
+    states: Mapping[Kind, Mapping[str, str]] = field(default_factory=dict)  # published assets: key -> state
+    due: Sequence[str] = ()  # jobs whose children are to be asked for
     published_aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def partition_sizes(self, kind: Kind) -> Mapping[str, int]:
@@ -34,3 +36,12 @@ class PlainKnown:
 
     def aliases(self) -> Mapping[str, Mapping[str, str]]:
         return self.published_aliases
+
+    def among(self, kind: Kind, keys: Sequence[str]) -> frozenset[str]:
+        return frozenset(key for key in keys if key in self.states.get(kind, {}))
+
+    def unfinished(self, kind: Kind, ended: frozenset[str]) -> Sequence[str]:
+        return [key for key, state in self.states.get(kind, {}).items() if state not in ended]
+
+    def parents_due(self, ended: frozenset[str], childless: frozenset[str], since: datetime | None) -> Sequence[str]:
+        return self.due

@@ -18,12 +18,22 @@ _WEIGHT = tuple(Category)
 _IDENTITY = frozenset(
     words(
         "name run_name experiment_id artifact_uri artifact_location creation_time creation_timestamp "
-        "creation_timestamp_ms user_id source run_id source_run_id model_id workspace"
+        "creation_timestamp_ms user_id source run_id source_run_id model_id workspace "
+        "createdAt createdBy createdUtc workspaceId jobName modelUri dataUri dataContainerId"
     )
 )
 
-_STATE = frozenset(words("status lifecycle_stage current_stage stage state start_time end_time status_message"))
-_TELEMETRY = frozenset(["metrics", "execution_duration"])
+_STATE = frozenset(
+    words(
+        "status lifecycle_stage current_stage stage state start_time end_time status_message "
+        "provisioningState provisioningErrors errors isArchived hidden deletion lastOperation allocationState "
+        "allocationStateTransitionTime currentNodeCount targetNodeCount nodeStateCounts startTimeUtc endTimeUtc "
+        "privateLinkServiceConnectionState"
+    )
+)
+_TELEMETRY = frozenset(words("metrics execution_duration computeDuration duration currentValue"))
+#: Objects whose names say what a field is about: MLflow's info, and the layers of Azure's bodies.
+_WRAPPERS = frozenset({"info", "properties", "systemData"})
 #: The names of fields that mean something to us.
 FIELDS = _IDENTITY | _STATE | _TELEMETRY
 _LIFECYCLE_PATHS = frozenset({"lifecycle_stage", "info.lifecycle_stage"})
@@ -84,9 +94,9 @@ def _told_apart(before: Any, after: Any) -> bool:
 
 
 def category(path: str) -> Category:
-    """Say what a field is about, by the first name of its path (the second below `info`)."""
-    names = re.split(r"[.\[]", path, maxsplit=2)
-    name = names[1] if names[0] == "info" and len(names) > 1 else names[0]
+    """Say what a field is about, by the first name of its path that is not merely a layer of the document."""
+    names = re.split(r"[.\[]", path, maxsplit=3)
+    name = next((name for name in names[:3] if name not in _WRAPPERS), names[0])
     if name in _IDENTITY:
         return Category.IDENTITY
     if name in _STATE:

@@ -145,7 +145,7 @@ class _Pass:
             self.judge.begin()
             for listing in self.source.listings(self.claim.mode, known):
                 trouble = self._take(listing)
-                if trouble is not None and trouble.trouble in _HOPELESS:
+                if trouble is not None and trouble.trouble in _HOPELESS and not listing.apart:
                     failure = trouble
                     break
         except SourceError as exc:

@@ -48,6 +48,15 @@ _HOPELESS = UNOBSERVABLE - {Trouble.PERMISSION, Trouble.NOT_FOUND} | {Trouble.TH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """What a server that speaks MLflow's API understands of it, and what we want of it."""
+
+    kinds: frozenset[Kind] | None = None  # only these are listed; None: every kind of the source
+    users: bool = True  # whether it may run MLflow's own basic-auth app
+    filters_status: bool = True  # whether runs can be asked for by attributes.status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MlflowRestConfig:
     """One MLflow server, or one MLflow workspace in it."""
 
@@ -59,6 +68,7 @@ class MlflowRestConfig:
     owner_tags: Sequence[str] = ()
     max_pages: int = 100_000  # of one listing
     read_ahead: bool = True
+    dialect: Dialect = Dialect()
 
 
 class MlflowRest:
@@ -81,6 +91,7 @@ class MlflowRest:
         config: MlflowRestConfig,
         now: Callable[[], datetime],
         *,
+        traffic: Traffic | None = None,
         sleep: Callable[[float], object] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -88,7 +99,7 @@ class MlflowRest:
         if config.workspace is not None:
             headers["X-MLFLOW-WORKSPACE"] = config.workspace
         http = replace(config.http, headers=headers, posts=api.POSTS)
-        self.traffic = Traffic()
+        self.traffic = traffic if traffic is not None else Traffic()
         self._config = config
         self._now = now
         self._http = HttpClient(http, now=now, traffic=self.traffic, sleep=sleep, monotonic=monotonic)
@@ -116,7 +127,7 @@ class MlflowRest:
                 raise SourceError(exc.trouble, exc.what, next_step=step, status=exc.status) from exc
             raise
         username = self._config.http.username
-        user = self._api.user(username)
+        user = self._api.user(username) if self._config.dialect.users else None
         name = username or ("token" if self._config.http.token else "anonymous")
         filtered, note = False, "the server has no users of its own: its lists are taken to be whole"
         if user is not None:
@@ -136,14 +147,20 @@ class MlflowRest:
     def listings(self, mode: Mode, known: Known) -> Iterator[Listing]:
         """Yield the scopes of a pass: the small kinds completely, then runs, logged models and traces."""
         identity = self._identity or self.identify()
-        aliases = Aliases(lambda name: self._api.get(Kind.REGISTERED_MODEL, name), known.aliases())
+        published = known.aliases() if self._wanted(Kind.REGISTERED_MODEL) else {}
+        aliases = Aliases(lambda name: self._api.get(Kind.REGISTERED_MODEL, name), published)
         promise = ScopeState.FILTERED if identity.filtered else ScopeState.COMPLETE
-        yield self._listing(Kind.WORKSPACE, self._workspace_pages(known), ScopeState.COMPLETE)
-        yield self._listing(Kind.EXPERIMENT, self._experiment_pages(), promise)
-        yield self._listing(Kind.REGISTERED_MODEL, aliases.models(self._with_prompts(api.registered_models())), promise)
-        yield self._listing(Kind.MODEL_VERSION, aliases.versions(self._with_prompts(api.model_versions())), promise)
-        yield self._webhooks(promise, known)
-        for kind in (Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE):
+        small: Sequence[tuple[Kind, Callable[[], Listing]]] = (
+            (Kind.WORKSPACE, lambda: self._listing(Kind.WORKSPACE, self._workspace_pages(known), ScopeState.COMPLETE)),
+            (Kind.EXPERIMENT, lambda: self._listing(Kind.EXPERIMENT, self._experiment_pages(), promise)),
+            (Kind.REGISTERED_MODEL, lambda: self._registered(aliases, promise)),
+            (Kind.MODEL_VERSION, lambda: self._versions(aliases, promise)),
+            (Kind.WEBHOOK, lambda: self._webhooks(promise, known)),
+        )
+        for kind, listing in small:
+            if self._wanted(kind):
+                yield listing()
+        for kind in filter(self._wanted, (Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE)):
             if not self._offered(kind, known):
                 yield Listing(scope=Scope(kind=kind, covers=()), pages=iter(()), promise=ScopeState.UNSUPPORTED)
                 continue
@@ -153,6 +170,16 @@ class MlflowRest:
                 yield from self._complete(kind, known, promise)
             if not self._whole:
                 yield self._unlisted(kind)
+
+    def _wanted(self, kind: Kind) -> bool:
+        return self._config.dialect.kinds is None or kind in self._config.dialect.kinds
+
+    def _registered(self, aliases: Aliases, promise: ScopeState) -> Listing:
+        pages = aliases.models(self._with_prompts(api.registered_models()))
+        return self._listing(Kind.REGISTERED_MODEL, pages, promise)
+
+    def _versions(self, aliases: Aliases, promise: ScopeState) -> Listing:
+        return self._listing(Kind.MODEL_VERSION, aliases.versions(self._with_prompts(api.model_versions())), promise)
 
     def parse(self, kind: Kind, raw: bytes) -> Asset:
         """Turn one raw item into an asset."""
@@ -213,7 +240,10 @@ class MlflowRest:
         """What is new or moving in any experiment, then all of the experiments that changed themselves."""
         moment = int(since.timestamp() * 1000)
         for label, filters in _FRESH[kind].items():
-            pages = self._filtered(kind, [filter_.format(moment) for filter_ in filters])
+            if label == _MOVING and not self._config.dialect.filters_status:
+                pages = self._by_id(kind, known.unfinished(kind, _ENDED))
+            else:
+                pages = self._filtered(kind, [filter_.format(moment) for filter_ in filters])
             scope = Scope(kind=kind, partition=label, covers=())
             pages = prefetch(pages) if self._config.read_ahead else pages
             yield Listing(scope=scope, pages=pages, promise=ScopeState.INCREMENTAL)
@@ -223,6 +253,13 @@ class MlflowRest:
             sizes = {key: size for key, size in known.partition_sizes(kind).items() if key in changed}
             for group in groups([key for key in self._experiments if key in changed], sizes):
                 yield self._listing(kind, self._pages(kind, group.ids), promise, group)
+
+    def _by_id(self, kind: Kind, keys: Sequence[str]) -> Iterator[Page]:
+        """Items that are asked for one by one: those that had not ended when they were last seen."""
+        for key in keys:
+            asked = self._now()
+            found = self._api.get(kind, key)
+            yield Page(items=[found] if found is not None else [], requested_at=asked, answered_at=self._now())
 
     def _filtered(self, kind: Kind, filters: Sequence[str]) -> Iterator[Page]:
         for filter_ in filters:
@@ -330,12 +367,16 @@ class MlflowRest:
         return Item(_SERVER, encode(facts))
 
 
+_MOVING = "moving"
+#: Statuses that a run does not leave any more.
+_ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
+
 #: What tells new or moving items, by kind: label of the scope -> filters. MLflow knows no OR, and no IN for statuses.
 _FRESH: Mapping[Kind, Mapping[str, Sequence[str]]] = {
     Kind.RUN: {
         "started": ("attributes.start_time > {}",),
         "ended": ("attributes.end_time > {}",),
-        "moving": ("attributes.status = 'RUNNING'", "attributes.status = 'SCHEDULED'"),
+        _MOVING: ("attributes.status = 'RUNNING'", "attributes.status = 'SCHEDULED'"),
     },
     Kind.LOGGED_MODEL: {"updated": ("last_updated_timestamp > {}",)},
     Kind.TRACE: {"started": ("trace.timestamp_ms > {}",)},

@@ -58,12 +58,14 @@ class Listing:
     """One scope and its pages. Exhausting `pages` is the end marker; a SourceError raised by it makes it partial.
 
     `promise` is the state that the scope takes when the pages end well: COMPLETE, FILTERED, INCREMENTAL, or
-    UNSUPPORTED (no pages: this server does not offer the kind).
+    UNSUPPORTED (no pages: this server does not offer the kind). `apart`: that it cannot be read, whyever, says nothing
+    about the scopes that follow (they come from elsewhere, or the source itself leaves out what would fail too).
     """
 
     scope: Scope
     pages: Iterator[Page]
     promise: ScopeState = ScopeState.COMPLETE
+    apart: bool = False
 
 
 class Known(Protocol):
@@ -89,6 +91,21 @@ class Known(Protocol):
         """Published aliases: registered model name -> alias -> version."""
         ...
 
+    def among(self, kind: Kind, keys: Sequence[str]) -> frozenset[str]:
+        """Which of some keys are published assets of a kind, and not purged."""
+        ...
+
+    def unfinished(self, kind: Kind, ended: frozenset[str]) -> Sequence[str]:
+        """Keys of the active assets of a kind whose published state is none of those that are an end."""
+        ...
+
+    def parents_due(self, ended: frozenset[str], childless: frozenset[str], since: datetime | None) -> Sequence[str]:
+        """Keys of the jobs whose children may be other than published: those that have not ended, and those whose
+        state was published at or after `since` (None: at any time) and none of whose children was published after it.
+        Left out are jobs of the types in `childless`. What this scan found so far is reckoned in.
+        """
+        ...
+
 
 class NothingKnown:
     """An inventory that knows nothing yet: a source then begins at the beginning."""
@@ -112,6 +129,18 @@ class NothingKnown:
     def aliases(self) -> Mapping[str, Mapping[str, str]]:
         """None."""
         return {}
+
+    def among(self, kind: Kind, keys: Sequence[str]) -> frozenset[str]:  # noqa: ARG002
+        """None."""
+        return frozenset()
+
+    def unfinished(self, kind: Kind, ended: frozenset[str]) -> Sequence[str]:  # noqa: ARG002
+        """None."""
+        return ()
+
+    def parents_due(self, ended: frozenset[str], childless: frozenset[str], since: datetime | None) -> Sequence[str]:  # noqa: ARG002
+        """None."""
+        return ()
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -123,3 +123,50 @@ class StoreKnown:
                 {"wid": self._claim.workspace_id},
             )
             return {canonical.unescape(key): canonical.decode(document).get("aliases") or {} for key, document in rows}
+
+    def among(self, kind: Kind, keys: Sequence[str]) -> frozenset[str]:
+        with self._connection.begin():
+            rows = self._connection.execute(
+                text(  # by the index asset_key
+                    "SELECT key FROM asset WHERE workspace_id = :wid AND kind = :kind AND key = ANY(:keys)"
+                    " AND gone_at IS NULL"
+                ),
+                {"wid": self._claim.workspace_id, "kind": kind, "keys": [canonical.escape(key) for key in keys]},
+            )
+            return frozenset(canonical.unescape(key) for (key,) in rows)
+
+    def unfinished(self, kind: Kind, ended: frozenset[str]) -> Sequence[str]:
+        with self._connection.begin():
+            rows = self._connection.execute(
+                text(  # by the index version_open
+                    "SELECT a.key FROM version v JOIN asset a USING (asset_id) WHERE v.workspace_id = :wid"
+                    " AND v.kind = :kind AND v.valid_to IS NULL AND v.lifecycle = 'active' AND a.gone_at IS NULL"
+                    " AND v.state <> ALL(:ended) ORDER BY a.key"
+                ),
+                {"wid": self._claim.workspace_id, "kind": kind, "ended": sorted(ended)},
+            )
+            return [canonical.unescape(key) for (key,) in rows]
+
+    def parents_due(self, ended: frozenset[str], childless: frozenset[str], since: datetime | None) -> Sequence[str]:
+        self._flush()
+        with self._connection.begin():
+            rows = self._connection.execute(
+                text(  # by the index version_open, twice; the type is read of those alone that are due
+                    "SELECT key FROM (SELECT a.key, v.document FROM version v JOIN asset a USING (asset_id)"
+                    " WHERE v.workspace_id = :wid AND v.kind = 'job' AND v.valid_to IS NULL AND a.gone_at IS NULL"
+                    " AND (v.state IS NULL OR v.state <> ALL(:ended)"
+                    " OR ((CAST(:since AS timestamptz) IS NULL OR v.valid_from >= :since) AND NOT EXISTS"
+                    " (SELECT 1 FROM version c WHERE c.workspace_id = :wid AND c.kind = 'child_job'"
+                    " AND c.valid_to IS NULL AND c.parent = a.key AND c.valid_from >= v.valid_from)))"
+                    " OFFSET 0) due"
+                    " WHERE coalesce(CAST(document AS jsonb) #>> '{properties,jobType}', '') <> ALL(:childless)"
+                    " ORDER BY key"
+                ),
+                {
+                    "wid": self._claim.workspace_id,
+                    "ended": sorted(ended),
+                    "childless": sorted(childless),
+                    "since": since,
+                },
+            )
+            return [canonical.unescape(key) for (key,) in rows]

@@ -1,0 +1,432 @@
+"""The source `azureml`: one Azure ML workspace, of three parts that fail apart.
+
+The resource manager lists the workspace and what is in and around it (azureml_arm); the workspace's own MLflow lists
+experiments and runs (MlflowRest, inside the limits of that server); run-history lists the children of jobs. A part that
+is denied or down leaves the others as they are: each of its kinds is a scope of its own.
+
+In a hot pass root jobs are asked for by name: those that had not ended, and those whose run MLflow showed as new. Where
+that could miss one (MLflow is off or failed, or jobs were not looked at when runs were), all of them are listed.
+A workspace that is deleted is one change of the kind `workspace`: nothing in it is listed, so all of it is carried.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
+from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
+from stocktake.core.job_states import ENDED
+from stocktake.sources import arm_errors, mlflow_documents
+from stocktake.sources.arm import THROTTLE_FLOOR, Arm, ArmConfig
+from stocktake.sources.azureml_arm import ArmLists
+from stocktake.sources.azureml_documents import OUR_WORD, WORKSPACE_KEY, parse
+from stocktake.sources.azureml_history import RunHistory
+from stocktake.sources.azureml_hosts import DataPlane, data_plane
+from stocktake.sources.azureml_jobs import CHILDLESS
+from stocktake.sources.azureml_lifting import mapping
+from stocktake.sources.azureml_plan import JOBS, ROWS, STORAGE, Place, Row, soft_deleted
+from stocktake.sources.http import Answer, HttpClient, HttpConfig
+from stocktake.sources.mlflow_pages import encode
+from stocktake.sources.mlflow_rest import Dialect, MlflowRest, MlflowRestConfig
+from stocktake.sources.prefetch import prefetch
+from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
+
+log = logging.getLogger(__name__)
+
+#: After one of these, the rest of the same part would only wait for the same answer.
+_DOWN = frozenset({Trouble.UNREACHABLE, Trouble.TLS, Trouble.AUTHENTICATION, Trouble.THROTTLED})
+_MLFLOW = frozenset({Kind.EXPERIMENT, Kind.RUN})
+#: By name only as long as that is fewer calls than pages: Azure gives some dozen jobs in a page.
+_NAMES_AT_LEAST = 50
+_JOBS_IN_A_PAGE = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureMlConfig:
+    """One Azure ML workspace."""
+
+    arm: ArmConfig
+    subscription: str
+    resource_group: str
+    workspace: str
+    data_plane: HttpConfig  # of the workspace's own hosts; base_url is filled in from what the workspace names
+    data_hosts: tuple[str, ...]  # host suffixes a token of ours may be sent to: (".api.azureml.ms",)
+    principal: str = ""  # who we are, for the ledger: a client id, a name; never a secret
+    mlflow: bool = True
+    history: bool = True
+    posture: bool = True
+    owner_tags: tuple[str, ...] = ("owner", "team", "contact")
+    run_overlap: timedelta = timedelta(hours=1)
+    page_size: int = 1000
+    read_ahead: bool = True
+
+
+class AzureMl:
+    """A watched workspace. Made for one scan; its pages are read one ahead in a thread of their own."""
+
+    name = "azureml"
+    kinds: Mapping[Kind, KindFacts] = {
+        kind: KindFacts(sees_deleted=True)
+        for kind in (Kind.WORKSPACE, *(row.kind for row in ROWS), Kind.STORAGE_ACCOUNT, Kind.EXPERIMENT)
+    } | {
+        Kind.RUN: KindFacts(sees_deleted=True, partitioned=True),
+        Kind.JOB: KindFacts(sees_deleted=True),
+        Kind.CHILD_JOB: KindFacts(sees_deleted=True),
+    }
+
+    def __init__(
+        self,
+        config: AzureMlConfig,
+        now: Callable[[], datetime],
+        *,
+        sleep: Callable[[float], object] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.traffic = Traffic()
+        self._config = config
+        self._now = now
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._arm = Arm(config.arm, now, traffic=self.traffic, sleep=sleep, monotonic=monotonic)
+        self._place = Place(
+            subscription=config.subscription, resource_group=config.resource_group, workspace=config.workspace
+        )
+        self._lists = ArmLists(self._arm, self._place, now)
+        self._identity: Identity | None = None
+        self._workspace: Answer | None = None  # as it answered in this pass
+        self._tracking: object = None
+        self._arm_error: SourceError | None = None  # why the resource manager is asked nothing more
+        self._gone: str | None = None  # how the workspace is gone
+        self._plane: DataPlane | None = None
+        self._mlflow: MlflowRest | None = None
+        self._history: RunHistory | None = None
+        self._history_http: HttpClient | None = None
+        self._data_error: SourceError | None = None  # why the data plane is asked nothing more
+        self._runs_read = False  # whether the lists of runs came to their end in this pass
+        self._fresh: dict[str, None] = {}  # runs without a parent that MLflow showed as new
+
+    def close(self) -> None:
+        """Release connections."""
+        self._arm.close()
+        if self._mlflow is not None:
+            self._mlflow.close()
+        if self._history_http is not None:
+            self._history_http.close()
+
+    def identify(self) -> Identity:
+        """Read the workspace itself. Where the resource manager refuses that, the data plane may still be open to us:
+        what is wrong is then the workspace's own scope, and an error only where there is nothing else to read."""
+        note = "Azure refuses what this identity may not read, and leaves nothing out of a list without saying so"
+        try:
+            answer = self._lists.workspace(accept=frozenset({404}))
+            if answer.status == 404:
+                self._gone = self._how_gone(answer)
+            else:
+                self._read(answer)
+        except SourceError as exc:
+            if exc.trouble is Trouble.CONFIG:
+                raise
+            if exc.trouble is Trouble.SOFT_DELETED:
+                self._gone = "SoftDeleted"
+            else:
+                self._arm_error = exc
+                note = f"the resource manager did not show the workspace: {exc.what}"
+        self._identity = Identity(name=self._config.principal or "azure identity", note=note)
+        return self._identity
+
+    def listings(self, mode: Mode, known: Known) -> Iterator[Listing]:
+        """Yield the scopes of a pass. Runs come before jobs: what is new among jobs is what MLflow shows as new."""
+        if self._identity is None:
+            self.identify()
+        if self._gone is not None:
+            yield self._gone_workspace(known)
+            return
+        if self._workspace is None:
+            self._tracking = mapping((known.document(Kind.WORKSPACE, WORKSPACE_KEY) or {}).get("properties")).get(
+                "mlFlowTrackingUri"
+            )
+            if self._tracking is None and self._arm_error is not None:
+                raise self._arm_error
+        looked_at_runs, looked_at_jobs = known.last_look(Kind.RUN), known.last_look(Kind.JOB)
+        looked_at_children = known.last_look(Kind.CHILD_JOB)
+        yield self._workspace_listing()
+        yield from self._resources(mode, known)
+        yield from self._runs(mode, known)
+        if not self._arm_is_down():
+            by_name = mode is Mode.HOT and _together(looked_at_runs, looked_at_jobs) and self._runs_read
+            yield self._apart(self._jobs(known, by_name=by_name))
+        if self._config.history and self._open_history() is not None and self._data_error is None:
+            due = known.parents_due(ENDED, CHILDLESS, looked_at_children)
+            yield self._children(due)
+
+    def parse(self, kind: Kind, raw: bytes) -> Asset:
+        """Turn one raw item into an asset."""
+        if kind in _MLFLOW:
+            return mlflow_documents.parse(kind, raw, owner_tags=self._config.owner_tags)
+        return parse(kind, raw, owner_tags=self._config.owner_tags)
+
+    def confirm(self, kind: Kind, keys: Sequence[str]) -> Mapping[str, Item | None]:
+        """Ask for assets by key. Absent is what the service itself says does not exist, in a workspace that answers."""
+        if kind in _MLFLOW:
+            return self._mlflow.confirm(kind, keys) if self._mlflow is not None else {}
+        answers: dict[str, Item | None] = {}
+        try:
+            if kind is Kind.WORKSPACE:
+                answer = self._lists.workspace()
+                answers |= {key: Item(key, answer.body) if key == WORKSPACE_KEY else None for key in keys}
+            elif kind is Kind.CHILD_JOB:
+                history = self._open_history()
+                for key in keys if history is not None else ():
+                    assert history is not None
+                    answers[key] = history.one(key)
+            else:
+                answers.update(self._lists.confirm(kind, keys))
+        except SourceError as exc:
+            log.info("an asset could not be confirmed", extra={"action": "confirm_failed", "trouble": exc.trouble})
+        return answers
+
+    # ---- the workspace itself ---------------------------------------------------------------------------------------
+
+    def _read(self, answer: Answer) -> None:
+        body = answer.json()
+        properties = mapping(mapping(body).get("properties"))
+        if properties.get("softDeletedAt"):
+            self._gone = "SoftDeleted"
+            return
+        self._workspace = answer
+        self._tracking = properties.get("mlFlowTrackingUri")
+        self._lists.place = replace(self._place, location=str(mapping(body).get("location") or ""))
+        storage = properties.get("storageAccount")
+        if isinstance(storage, str) and storage.startswith("/subscriptions/"):
+            self._lists.storage_id = storage
+
+    def _how_gone(self, answer: Answer) -> str:
+        """Tell a workspace that is deleted from one that was never where we look, or that we may not see.
+
+        The resource manager judges rights first: who may not read gets 403, whether the workspace is there or not. So
+        ResourceNotFound is said to somebody who may. The group or the subscription not being there is no such word.
+        """
+        if "ResourceNotFound" not in arm_errors.codes(answer):
+            raise arm_errors.explain(answer)
+        path = soft_deleted(self._config.subscription)
+        wanted = self._place.scope.rpartition("/providers/")[2].casefold()
+        try:
+            for page in self._arm.pages(path, "2024-04-01"):
+                for raw in page.items:
+                    if (
+                        str(_named.decode(raw).id)
+                        .casefold()
+                        .replace("deletedworkspaces", "workspaces")
+                        .endswith(wanted)
+                    ):
+                        return "SoftDeleted"
+        except (SourceError, msgspec.DecodeError):
+            return "Gone"  # the list is not offered here, or not to us: soft-deleted or not is not told
+        return "Deleted"
+
+    def _gone_workspace(self, known: Known) -> Listing:
+        """The workspace as it was published, with our word for how it is gone: one change, whatever was in it."""
+        document = known.document(Kind.WORKSPACE, WORKSPACE_KEY)
+        if document is None:
+            raise SourceError(
+                Trouble.NOT_FOUND,
+                f"there is no workspace {self._config.workspace} in resource group {self._config.resource_group}",
+                next_step="Check subscription, resource_group and workspace in the configuration.",
+            )
+        item = Item(WORKSPACE_KEY, encode({**document, OUR_WORD: self._gone}))
+        at = self._now()
+        page = Page(items=[item], requested_at=at, answered_at=at)
+        return Listing(scope=Scope(kind=Kind.WORKSPACE), pages=iter([page]))
+
+    def _workspace_listing(self) -> Listing:
+        scope = Scope(kind=Kind.WORKSPACE)
+        if self._workspace is None:
+            assert self._arm_error is not None
+            return Listing(scope=scope, pages=_failing(self._arm_error), apart=True)
+        answer = self._workspace
+        page = Page(
+            items=[Item(WORKSPACE_KEY, answer.body)],
+            requested_at=answer.requested_at,
+            answered_at=answer.answered_at,
+        )
+        return Listing(scope=scope, pages=iter([page]), apart=True)
+
+    # ---- what the resource manager lists ----------------------------------------------------------------------------
+
+    def _resources(self, mode: Mode, known: Known) -> Iterator[Listing]:
+        for row in (*ROWS, STORAGE):
+            if self._arm_is_down():
+                return
+            if (row.posture and not self._config.posture) or (row.sweep_only and mode is Mode.HOT):
+                continue
+            yield self._apart(self._resource(row, mode, known))
+
+    def _resource(self, row: Row, mode: Mode, known: Known) -> Listing:
+        """A kind completely; but in a hot pass of versions only those of containers that show a new one."""
+        if row.per is None or mode is Mode.SWEEP or known.last_look(row.kind) is None:
+            return self._lists.listing(row)
+        parents = self._lists.parents(row.per)
+        latest = {f"{name}/{version}": name for name, version in parents.names.items() if version is not None}
+        if not latest or not parents.whole:  # of endpoints and deployments no such thing is told: they are few
+            return self._lists.listing(row)
+        published = known.among(row.kind, list(latest))
+        up_to_date = {latest[key] for key in published}
+        return self._lists.some(row, [name for name in parents.names if name not in up_to_date])
+
+    def _arm_is_down(self) -> bool:
+        return self._arm_error is not None and self._arm_error.trouble in _DOWN
+
+    def _apart(self, listing: Listing) -> Listing:
+        pages = self._minded(listing.pages, arm=True)
+        return replace(listing, pages=prefetch(pages) if self._config.read_ahead else pages, apart=True)
+
+    def _minded(self, pages: Iterator[Page], *, arm: bool) -> Iterator[Page]:
+        """The same pages; what keeps a whole part from answering is remembered."""
+        try:
+            yield from pages
+        except SourceError as exc:
+            if exc.trouble in _DOWN:
+                self._arm_error, self._data_error = (exc, self._data_error) if arm else (self._arm_error, exc)
+            raise
+
+    # ---- jobs -------------------------------------------------------------------------------------------------------
+
+    def _jobs(self, known: Known, *, by_name: bool) -> Listing:
+        if by_name:
+            running = known.unfinished(Kind.JOB, ENDED)
+            fresh = list(self._fresh)
+            there = known.among(Kind.JOB, fresh)
+            names = list(dict.fromkeys([*running, *(name for name in fresh if name not in there)]))
+            listed = sum(known.partition_sizes(Kind.JOB).values()) // _JOBS_IN_A_PAGE
+            if len(names) <= max(_NAMES_AT_LEAST, listed):
+                scope = Scope(kind=Kind.JOB, covers=())
+                return Listing(scope=scope, pages=self._lists.by_name(JOBS, names), promise=ScopeState.INCREMENTAL)
+        return self._lists.listing(JOBS)
+
+    def _children(self, due: Sequence[str]) -> Listing:
+        assert self._history is not None
+        pages = self._minded(self._history.children(due), arm=False)
+        return Listing(
+            scope=Scope(kind=Kind.CHILD_JOB, covers=()),
+            pages=prefetch(pages) if self._config.read_ahead else pages,
+            promise=ScopeState.INCREMENTAL,
+            apart=True,
+        )
+
+    # ---- the data plane ---------------------------------------------------------------------------------------------
+
+    def _runs(self, mode: Mode, known: Known) -> Iterator[Listing]:
+        """Experiments and runs. Whatever keeps MLflow from being read is a state of these two kinds alone."""
+        if not self._config.mlflow:
+            return
+        try:
+            mlflow = self._open_mlflow()
+            mlflow.identify()
+        except SourceError as exc:
+            self._data_error = exc if exc.trouble in UNOBSERVABLE | _DOWN else None
+            yield Listing(scope=Scope(kind=Kind.EXPERIMENT), pages=_failing(exc), apart=True)
+            yield Listing(scope=Scope(kind=Kind.RUN, partition="unlisted", covers=()), pages=_failing(exc), apart=True)
+            return
+        self._runs_read = True
+        for listing in mlflow.listings(mode, known):
+            if self._data_error is not None:
+                self._runs_read = False
+                return
+            yield replace(listing, pages=self._noted(listing), apart=True)
+
+    def _noted(self, listing: Listing) -> Iterator[Page]:
+        """The same pages; runs that the lists of what is new show are remembered, and whether all lists were read."""
+        whole = False
+        try:
+            for page in self._minded(listing.pages, arm=False):
+                if listing.scope.kind is Kind.RUN and not listing.scope.covers:
+                    self._fresh |= dict.fromkeys(one.key for one in page.items if _is_root(one.raw))
+                yield page
+            whole = True
+        finally:
+            self._runs_read = self._runs_read and whole
+
+    def _where(self) -> DataPlane:
+        if self._plane is None:
+            self._plane = data_plane(self._tracking, self._config.data_hosts, self._place.scope)
+        return self._plane
+
+    def _data_http(self, base_url: str) -> HttpConfig:
+        http = self._config.data_plane
+        floor = max(http.throttle_floor, THROTTLE_FLOOR)
+        return replace(http, base_url=base_url, explain=arm_errors.explain, throttle_floor=floor)
+
+    def _open_mlflow(self) -> MlflowRest:
+        if self._mlflow is None:
+            config = MlflowRestConfig(
+                http=self._data_http(self._where().mlflow),
+                page_size=self._config.page_size,
+                run_overlap=self._config.run_overlap,
+                owner_tags=self._config.owner_tags,
+                read_ahead=self._config.read_ahead,
+                dialect=Dialect(kinds=_MLFLOW, users=False, filters_status=False),
+            )
+            self._mlflow = MlflowRest(
+                config, self._now, traffic=self.traffic, sleep=self._sleep, monotonic=self._monotonic
+            )
+        return self._mlflow
+
+    def _open_history(self) -> RunHistory | None:
+        """Run-history; None where it is off, or where the workspace names no host that we may ask."""
+        if self._history is None and self._config.history:
+            try:
+                http = self._data_http(self._where().history)
+            except SourceError:
+                return None  # MLflow's scopes, or the workspace's, say what is wrong
+            self._history_http = HttpClient(
+                http, now=self._now, traffic=self.traffic, sleep=self._sleep, monotonic=self._monotonic
+            )
+            self._history = RunHistory(self._history_http)
+        return self._history
+
+
+class _Named(msgspec.Struct):
+    id: Any = None
+
+
+class _Tag(msgspec.Struct):
+    key: Any = None
+
+
+class _Data(msgspec.Struct):
+    tags: list[_Tag] = []
+
+
+class _Run(msgspec.Struct):
+    data: _Data = _Data()
+
+
+_named = msgspec.json.Decoder(_Named)
+_run = msgspec.json.Decoder(_Run)
+
+
+def _is_root(raw: bytes) -> bool:
+    """Whether a run has no parent: then its id may be the name of a root job."""
+    try:
+        tags = _run.decode(raw).data.tags
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True  # asked for in vain at worst
+    return all(tag.key != "mlflow.parentRunId" for tag in tags)
+
+
+def _together(runs: datetime | None, jobs: datetime | None) -> bool:
+    """Whether jobs were looked at in the same pass as runs, or later: else a job may have come and ended unseen."""
+    return runs is not None and jobs is not None and jobs >= runs
+
+
+def _failing(error: SourceError) -> Iterator[Page]:
+    """No page, and an error instead of an end."""
+    yield from ()
+    raise error

@@ -1,0 +1,241 @@
+"""Lists a workspace's kinds from the resource manager, by the plan (azureml_plan), and asks for single assets by key.
+
+What a missing item means is decided nowhere here but in `confirm`: it is absent when the service says so of it, and the
+workspace itself answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from stocktake.core.assets import Kind, Scope, ScopeState
+from stocktake.core.errors import SourceError, Trouble
+from stocktake.sources import arm_errors
+from stocktake.sources.arm import Arm
+from stocktake.sources.azureml_keys import item, latest_version, parent_and_name
+from stocktake.sources.azureml_plan import BY_KIND, CHILDREN, STORAGE, STORAGE_PARTS, WORKSPACE, Place, Row
+from stocktake.sources.http import Answer
+from stocktake.sources.protocol import Item, Listing, Page
+
+#: Containers in a row whose versions could not be read, after which the rest would only fail too.
+_IN_A_ROW = 5
+#: What may be wrong with one container and leaves the others readable.
+_ONE_OF_MANY = frozenset({Trouble.NOT_FOUND, Trouble.SHAPE, Trouble.SERVER, Trouble.TRUNCATED, Trouble.DEPENDENCY})
+#: Codes that say that not the asset but the place is not there.
+_WRONG_PLACE = frozenset(
+    {
+        "InvalidResourceType",
+        "InvalidSubscriptionId",
+        "NoRegisteredProviderFound",
+        "ParentResourceNotFound",
+        "ResourceGroupNotFound",
+        "SubscriptionNotFound",
+        "WorkspaceNotFound",
+    }
+)
+#: A page of items that were asked for one by one: what is on it was so between the first request and the last answer.
+_BY_NAME = 20
+
+
+@dataclass(slots=True)
+class Parents:
+    """The containers, or endpoints, that a pass has listed."""
+
+    names: dict[str, str | None] = field(default_factory=dict)  # name -> latest version, where there is such a thing
+    whole: bool = False  # whether that is all of them
+
+
+class ArmLists:
+    """The lists of one workspace."""
+
+    def __init__(self, arm: Arm, place: Place, now: Callable[[], datetime]) -> None:
+        self.place = place
+        self.storage_id: str | None = None  # known once the workspace was read
+        self._arm = arm
+        self._now = now
+        self._parents: dict[Kind, Parents] = {}
+
+    def parents(self, kind: Kind) -> Parents:
+        """What this pass has listed of a kind that others belong to."""
+        return self._parents.setdefault(kind, Parents())
+
+    def workspace(self, *, accept: frozenset[int] = frozenset()) -> Answer:
+        """The workspace itself."""
+        return self._arm.get(self.place.scope, WORKSPACE.version, accept=accept)
+
+    def listing(self, row: Row) -> Listing:
+        """The scope of a kind that is listed completely."""
+        if row.kind is Kind.STORAGE_ACCOUNT:
+            pages = self._storage()
+        elif row.per is not None:
+            pages = self._of_each(row, self.parents(row.per).names)
+        else:
+            pages = self._listed(row)
+        return Listing(scope=Scope(kind=row.kind), pages=pages)
+
+    def some(self, row: Row, parents: Sequence[str]) -> Listing:
+        """The scope of what belongs to some parents; nothing is promised about the others."""
+        pages = self._each(row, parents)
+        return Listing(scope=Scope(kind=row.kind, covers=()), pages=pages, promise=ScopeState.INCREMENTAL)
+
+    def by_name(self, row: Row, names: Sequence[str]) -> Iterator[Page]:
+        """Items that are asked for one by one. One that is not there is left out: it was somebody's mistake, or ours.
+
+        A body without properties is how the resource manager shows the steps of a pipeline (recorded): no root job.
+        """
+        for start in range(0, len(names), _BY_NAME):
+            items, answers = list[Item](), list[Answer]()
+            for name in names[start : start + _BY_NAME]:
+                answer = self._arm.get(self._item_path(row, name), row.version, accept=frozenset({404}))
+                answers.append(answer)
+                if answer.status == 404:
+                    continue
+                body = answer.json()
+                if isinstance(body, dict) and "properties" in body:
+                    items.append(item(row.kind, answer.body))
+            yield Page(items=items, requested_at=answers[0].requested_at, answered_at=answers[-1].answered_at)
+
+    def confirm(self, kind: Kind, keys: Sequence[str]) -> Iterator[tuple[str, Item | None]]:
+        """Ask for assets by key; what cannot be told is left out. Raises SourceError where asking on is of no use."""
+        row = BY_KIND[kind]
+        if not row.item and kind is not Kind.STORAGE_ACCOUNT:
+            yield from self._confirm_by_list(row, keys)
+            return
+        alive: bool | None = None
+        for key in keys:
+            if parent_and_name(kind, key) is None:
+                continue
+            try:
+                found = self._one(row, key)
+            except SourceError as exc:
+                if exc.trouble not in (Trouble.PERMISSION, Trouble.NOT_FOUND, Trouble.SHAPE):
+                    raise
+                continue
+            if isinstance(found, Item):
+                yield key, found
+            elif says_absent(found):
+                alive = self._alive() if alive is None else alive
+                if alive:
+                    yield key, None
+
+    def _item_path(self, row: Row, key: str) -> str:
+        parent, name = parent_and_name(row.kind, key) or ("", key)
+        return self.place.path(row.item, parent=parent, key=name)
+
+    def _one(self, row: Row, key: str) -> Item | Answer:
+        """One item by key, or the 404 that came instead."""
+        if row.kind is Kind.STORAGE_ACCOUNT:
+            found = [one for page in self._storage() for one in page.items]
+            if [one.key for one in found] == [key]:
+                return found[0]
+            raise SourceError(
+                Trouble.NOT_FOUND,
+                "the workspace has another storage account now",
+                next_step="Nothing needs to be done.",
+            )
+        answer = self._arm.get(self._item_path(row, key), row.version, accept=frozenset({404}))
+        return answer if answer.status == 404 else item(row.kind, answer.body)
+
+    def _alive(self) -> bool:
+        """Whether the workspace itself answers: then a 404 is about the asset."""
+        try:
+            return self.workspace().status == 200
+        except SourceError:
+            return False
+
+    def _confirm_by_list(self, row: Row, keys: Sequence[str]) -> Iterator[tuple[str, Item | None]]:
+        """Kinds that cannot be asked for one by one: the list is read again, and absent is what a whole one lacks."""
+        found: dict[str, Item] = {}
+        whole = True
+        for page in self._listed(row):
+            found |= {one.key: one for one in page.items}
+            whole = whole and not page.problems
+        for key in keys:
+            if key in found:
+                yield key, found[key]
+            elif whole:
+                yield key, None
+
+    def _listed(self, row: Row) -> Iterator[Page]:
+        """Every page of a kind's lists, remembering the names that others are asked for by."""
+        parents = self._parents[row.kind] = Parents()
+        whole = True
+        for template in row.lists:
+            for page in self._pages(row, self.place.path(template)):
+                if row.kind in CHILDREN:
+                    parents.names |= {one.key: latest_version(one.raw) for one in page.items}
+                whole = whole and not page.problems
+                yield page
+        parents.whole = whole
+
+    def _of_each(self, row: Row, names: Iterable[str]) -> Iterator[Page]:
+        """What belongs to every parent; an error at the end where not every parent is known."""
+        assert row.per is not None
+        yield from self._each(row, names)
+        if not self.parents(row.per).whole:
+            raise SourceError(
+                Trouble.TRUNCATED,
+                f"not every {row.per} could be listed, so {row.kind} of the others was not looked at",
+                next_step=f"See what is wrong with the scope of {row.per}; the next scan tries again.",
+            )
+
+    def _each(self, row: Row, names: Iterable[str]) -> Iterator[Page]:
+        """What belongs to each of some parents. One that cannot be read is a problem, and the others are read."""
+        failed = 0
+        for name in names:
+            try:
+                yield from self._pages(row, self.place.path(row.lists[0], parent=name))
+                failed = 0
+            except SourceError as exc:
+                failed += 1
+                if exc.trouble not in _ONE_OF_MANY or failed == _IN_A_ROW:
+                    raise
+                yield Page(items=[], requested_at=self._now(), problems=[f"{row.per} {name}: {exc.what}"])
+
+    def _pages(self, row: Row, path: str) -> Iterator[Page]:
+        for page in self._arm.pages(path, row.version, row.params):
+            items, problems = list[Item](), list(page.problems)
+            for raw in page.items:
+                try:
+                    items.append(item(row.kind, raw))
+                except SourceError as exc:
+                    problems.append(exc.what)
+            yield Page(items=items, requested_at=page.requested_at, answered_at=page.answered_at, problems=problems)
+
+    def _storage(self) -> Iterator[Page]:
+        """The storage account that the workspace names, with what lies below it. A part that answers 404 is not set."""
+        if self.storage_id is None:
+            raise SourceError(
+                Trouble.NOT_FOUND,
+                "the workspace names no storage account, or could not be read",
+                next_step="See what is wrong with the scope of the workspace.",
+            )
+        account = self._arm.get(self.storage_id, STORAGE.version)
+        parts = [b'"account":' + account.body]
+        for name, below in STORAGE_PARTS.items():
+            answer = self._arm.get(self.storage_id + below, STORAGE.version, accept=frozenset({404}))
+            if answer.status != 404:
+                answer.require_json()
+                parts.append(b'"%s":%s' % (name.encode(), answer.body))
+        key = item(Kind.STORAGE_ACCOUNT, account.body).key
+        yield Page(
+            items=[Item(key, b"{" + b",".join(parts) + b"}")],
+            requested_at=account.requested_at,
+            answered_at=account.answered_at,
+        )
+
+
+def says_absent(answer: Answer) -> bool:
+    """Whether a 404 is about the asset that was asked for, rather than about the place it would be in.
+
+    The service says so by a code of its own; of a compute it answers without a body (recorded). What is missing in the
+    way of a proxy or a gateway says neither.
+    """
+    codes = arm_errors.codes(answer)
+    if not codes:
+        return not answer.body.strip() or answer.body.strip() == b"null"
+    if _WRONG_PLACE.intersection(codes):
+        return False
+    return any(code.endswith("NotFound") or code.startswith("NoSuch") for code in codes)
