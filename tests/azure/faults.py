@@ -41,8 +41,9 @@ class Faults:
 
     # ---- what may go wrong ------------------------------------------------------------------------------------------
 
-    def status(self, code: int, family: str | None = None, *, body: Any = None, headers: Mapping[str, str] | None = None,
-               workspace: str | None = None, page: int | None = None, times: int | None = 1) -> None:  # fmt: skip
+    def status(self, code: int, family: str | None = None, *, body: Any = None,
+               headers: Mapping[str, str] | None = None, workspace: str | None = None, page: int | None = None,
+               times: int | None = 1) -> None:  # fmt: skip
         """Answer with a status, and ARM's body for it unless another is given."""
         words = {401: "ExpiredAuthenticationToken", 403: "AuthorizationFailed", 404: "ResourceNotFound",
                  409: "Conflict", 429: "TooManyRequests", 500: "InternalServerError",

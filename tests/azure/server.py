@@ -1,4 +1,4 @@
-"""The loopback Azure of the tests: the demonstration's estate behind TLS, with throttling, faults and a count of requests.
+"""The loopback Azure of the tests: the estate behind TLS, with throttling, faults and a count of every request.
 
 It counts and classifies everything that reaches it, and a request that is no read fails the test that owns it.
 """

@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from stocktake.demo.azure import graph, resources
 from stocktake.demo.azure.estate import MANAGEMENT_GROUP, REGISTRY, Estate, event_body
 from stocktake.demo.azure.job_views import arm_body
+from stocktake.demo.azure.pages import Pages
 from stocktake.demo.azure.seeded import TENANT, Body
 from stocktake.demo.azure.shelf import Shelf
 from stocktake.demo.azure.wire import (
-    Request, Response, gateway_error, no_item, no_resource, no_route, position, require_version, service_error, token,
+    Request,
+    Response,
+    gateway_error,
+    no_item,
+    no_resource,
+    no_route,
+    require_version,
+    service_error,
 )  # fmt: skip
 from stocktake.demo.azure.workspace import Workspace
 
-#: Items on a page. Of models it was recorded (20); of jobs nothing was, and 50 is what run history gives.
-PAGE = 50
-PAGES = {"models": 20, "datastores": 30, "workspaces": 100}
 _ML = "microsoft.machinelearningservices"
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: Kinds below a workspace as ARM writes them, by their lower case.
@@ -32,11 +36,11 @@ _BELOW = {"versions", "deployments"}
 
 
 class Arm:
-    """The resource manager over an estate; `page_of` says how many items a page of a kind has."""
+    """The resource manager over an estate."""
 
     def __init__(self, estate: Estate, page_of: Callable[[str], int] | None = None) -> None:
         self.estate = estate
-        self.page_of = page_of or (lambda kind: PAGES.get(kind, PAGE))
+        self.pages = Pages(estate, page_of)
 
     def answer(self, request: Request) -> Response:
         """Answer a request, or raise Refused."""
@@ -71,7 +75,7 @@ class Arm:
             rows = [{"id": f"/subscriptions/{one}", "type": f"{kind}/subscriptions", "name": one,
                      "properties": {"displayName": name, "parent": {"id": path}}}
                     for one, name in self._subscriptions()]  # fmt: skip
-            return self._slice(request, "descendants", rows)
+            return self.pages.rows(request, "descendants", rows)
         raise no_route(request.path)
 
     def _subscriptions(self) -> list[tuple[str, str]]:
@@ -82,7 +86,7 @@ class Arm:
 
     def _below_subscriptions(self, request: Request, parts: list[str], lowered: list[str]) -> Any:
         if len(parts) == 1:
-            return self._slice(request, "subscriptions", [_subscription(*one) for one in self._subscriptions()])
+            return self.pages.rows(request, "subscriptions", [_subscription(*one) for one in self._subscriptions()])
         subscription = lowered[1]
         if not _GUID.fullmatch(subscription):
             raise gateway_error(
@@ -90,9 +94,7 @@ class Arm:
                 f"The provided subscription identifier '{parts[1]}' is malformed or invalid.",
             )  # fmt: skip
         if subscription not in self.estate.subscriptions:
-            raise gateway_error(
-                404, "SubscriptionNotFound", f"The subscription '{parts[1]}' could not be found."
-            )
+            raise gateway_error(404, "SubscriptionNotFound", f"The subscription '{parts[1]}' could not be found.")
         rest = lowered[2:]
         if not rest:
             return _subscription(subscription, self.estate.subscriptions[subscription])
@@ -102,7 +104,9 @@ class Arm:
             return self._resources(request, subscription)
         groups = self.estate.groups(subscription)
         if rest == ["resourcegroups"]:
-            return self._slice(request, "resourceGroups", [self._group(subscription, one) for one in groups.values()])
+            return self.pages.rows(
+                request, "resourceGroups", [self._group(subscription, one) for one in groups.values()]
+            )
         if rest[0] == "resourcegroups":
             if rest[1] not in groups:
                 raise gateway_error(404, "ResourceGroupNotFound", f"Resource group '{parts[3]}' could not be found.")
@@ -125,7 +129,7 @@ class Arm:
             for body in (one.body() for one in self.estate.workspaces(subscription))
             if wanted is None or body["type"].lower() == wanted[1]
         ]
-        return self._slice(request, "resources", rows)
+        return self.pages.rows(request, "resources", rows)
 
     def _at_subscription(self, request: Request, subscription: str, rest: Sequence[str]) -> Body:
         scope = f"/subscriptions/{subscription}"
@@ -137,7 +141,7 @@ class Arm:
                 return {"value": [self.estate.registry(subscription, group) for group in groups]}
             case [provider, "deletedworkspaces"] | [provider, "locations", _, "deletedworkspaces"] if provider == _ML:
                 gone = self.estate.soft_deleted(subscription)
-                return self._slice(request, "deletedWorkspaces", [_deleted(one) for one in gone])
+                return self.pages.rows(request, "deletedWorkspaces", [_deleted(one) for one in gone])
             case [provider, "locations", location, ("usages" | "quotas") as what] if provider == _ML:
                 if location != self.estate.location:
                     raise gateway_error(400, "NoRegisteredProviderFound", f"No registered resource provider found for"
@@ -169,7 +173,7 @@ class Arm:
             if since and f"{event.at:%Y-%m-%dT%H:%M:%S}" < since[1][:19]:
                 continue
             rows.append(event_body(event, number))
-        return self._slice(request, "events", rows)
+        return self.pages.rows(request, "events", rows)
 
     # ---- in a resource group ----------------------------------------------------------------------------------------
 
@@ -195,7 +199,7 @@ class Arm:
 
     def _workspaces(self, request: Request, subscription: str, group: str | None) -> Body:
         rows = [one.body() for one in self.estate.workspaces(subscription, group)]
-        return self._slice(request, "workspaces", rows)
+        return self.pages.rows(request, "workspaces", rows)
 
     def _storage(self, request: Request, subscription: str, group: str, name: str, rest: Sequence[str]) -> Any:
         for one in self.estate.workspaces(subscription, group):
@@ -210,13 +214,11 @@ class Arm:
             if rest in (["inventorypolicies"], ["managementpolicies"], ["blobservices"]):
                 return {"value": [body for path, body in below.items() if path.startswith(rest[0])]}
             if rest == ["inventorypolicies", "default"]:
-                raise gateway_error(404, "BlobInventoryPolicyNotFound", "No blob inventory policy found in the account.")
+                raise gateway_error(
+                    404, "BlobInventoryPolicyNotFound", "No blob inventory policy found in the account."
+                )
             if rest == ["blobservices", "default", "containers"]:
-                at = f"{account['id']}/blobServices/default/containers"
-                return {"value": [{"id": f"{at}/{store}", "name": store, "properties": {"publicAccess": "None"},
-                                   "type": "Microsoft.Storage/storageAccounts/blobServices/containers"}
-                                  for store in ("azureml", f"azureml-blobstore-{one.body()['properties']['workspaceId']}")
-                                  ]}  # fmt: skip
+                return {"value": resources.blob_containers(account["id"], one.body()["properties"]["workspaceId"])}
             raise no_route(request.path)
         raise no_resource("Microsoft.Storage/storageAccounts", name, group)
 
@@ -236,9 +238,9 @@ class Arm:
             return workspace.body()
         if lowered[0] == "jobs":
             if len(parts) == 1:
-                return self._jobs(request, workspace)
+                return self.pages.jobs(request, workspace.jobs, workspace.place)
             job = workspace.jobs.find(parts[1])
-            if job is None or job.parent is not None and job.type == "Step" or len(parts) > 2:
+            if job is None or (job.parent is not None and job.type == "Step") or len(parts) > 2:
                 raise no_item("jobs", parts[1])
             return arm_body(workspace.place, job)
         if lowered[0] == "providers":
@@ -266,20 +268,7 @@ class Arm:
                 inherited = scope == at or scope.startswith(at + "/")
                 if inherited or (not at_scope and at.startswith(scope)):
                     rows[name] = body
-        return self._slice(request, "roleAssignments", list(rows.values()))
-
-    def _jobs(self, request: Request, workspace: Workspace) -> Body:
-        wanted = _view(request, "jobs")
-        kind = request.query.get("jobtype")
-        size, place, rows = self.page_of("jobs"), workspace.place, list[Body]()
-        start = position(request.query.get("$skiptoken"), "jobs")
-        for job in workspace.jobs.newest(start):
-            if kind and job.type != kind or not wanted({"properties": {"isArchived": job.archived}}):
-                continue
-            if len(rows) == size:
-                return self._page(request, "jobs", rows, job.index + 1)
-            rows.append(arm_body(place, job))
-        return self._page(request, "jobs", rows, None)
+        return self.pages.rows(request, "roleAssignments", list(rows.values()))
 
     def _shelved(self, request: Request, shelf_of: Callable[..., Shelf | None], parts: Sequence[str]) -> Any:
         """A list or an item of a shelf: KIND, KIND/NAME, KIND/NAME/versions, KIND/NAME/versions/VERSION."""
@@ -288,7 +277,7 @@ class Arm:
         if shelf is None:
             raise no_route(request.path)
         if len(parts) == 1:
-            return self._listed(request, kind, shelf)
+            return self.pages.shelf(request, kind, shelf)
         item = shelf.find(parts[1])
         if item is None:
             raise no_item(kind, parts[1])
@@ -298,51 +287,11 @@ class Arm:
         if inner is None:
             raise no_route(request.path)
         if len(parts) == 3:
-            return self._listed(request, f"{kind}/{parts[1]}/{parts[2]}", inner)
+            return self.pages.shelf(request, f"{kind}/{parts[1]}/{parts[2]}", inner)
         below = inner.find(parts[3])
         if below is None:
             raise no_item(kind if parts[2] == "versions" else parts[2], parts[3])
         return below
-
-    def _listed(self, request: Request, what: str, shelf: Shelf) -> Body:
-        size = self.page_of(what.split("/")[0] if "/" not in what else what.rsplit("/", 1)[-1])
-        for name in ("$top", "count"):
-            if request.query.get(name, "").isdigit():
-                size = max(1, min(size, int(request.query[name])))
-        start = position(request.query.get("$skiptoken"), what) or 0
-        wanted = _view(request, what)
-        rows, following = shelf.page(start, size, wanted)
-        return self._page(request, what, rows, following)
-
-    def _slice(self, request: Request, what: str, rows: Sequence[Body]) -> Body:
-        start, size = position(request.query.get("$skiptoken"), what) or 0, self.page_of(what)
-        following = start + size if len(rows) > start + size else None
-        return self._page(request, what, list(rows[start : start + size]), following)
-
-    def _page(self, request: Request, what: str, rows: list[Body], following: int | None) -> Body:
-        if following is None:
-            return {"value": rows}
-        query = {name: value for name, value in request.query.items() if name != "$skiptoken"}
-        asked = "&".join(f"{_NAMES.get(name, name)}={quote(value)}" for name, value in query.items())
-        link = f"{self.estate.arm}{quote(request.path)}?{asked}&$skipToken={token(following, what)}"
-        return {"value": rows, "nextLink": link}
-
-
-_NAMES = {"listviewtype": "listViewType", "$orderby": "$orderBy", "jobtype": "jobType", "orderbyasc": "orderByAsc",
-          "isdefault": "isDefault"}  # fmt: skip
-
-
-def _view(request: Request, what: str) -> Callable[[Body], bool]:
-    """What listViewType shows: without it only what is active, or enabled."""
-    view = request.query.get("listviewtype", "")
-    if what == "schedules":
-        if view in ("", "EnabledOnly"):
-            return lambda body: bool(body["properties"]["isEnabled"])
-        return (lambda body: not body["properties"]["isEnabled"]) if view == "DisabledOnly" else (lambda body: True)
-    if view == "All":
-        return lambda body: True
-    archived = view == "ArchivedOnly"
-    return lambda body: bool((body.get("properties") or {}).get("isArchived", False)) == archived
 
 
 def _subscription(identifier: str, name: str) -> Body:

@@ -1,4 +1,4 @@
-"""What a request asks for, in Azure's words: the action that a role must allow, the scope, the subscription, the family."""
+"""What a request asks for, in Azure's words: the action that a role must allow, at which scope, and the family."""
 
 from __future__ import annotations
 

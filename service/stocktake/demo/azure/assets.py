@@ -127,7 +127,7 @@ def _data(name: str, digest: str, kind: str) -> Body:
     return made | ({"referencedUris": [uri]} if kind == "mltable" else {})
 
 
-def schedule(owner: str, *, position: int, began: datetime, job: Body) -> Body:
+def schedule(*, position: int, began: datetime, job: Body) -> Body:
     """A schedule: the recorded ones have neither id nor type."""
     created = began - timedelta(days=100 + position)
     trigger = {"endTime": None, "startTime": stamp(created), "timeZone": "UTC", "triggerType": "Cron",

@@ -49,7 +49,9 @@ class Azure:
             expires = expiry(token)
             if expires is None or expires > self.estate.now():
                 return
-            message = f"The access token expiry UTC time '{expires:%m/%d/%Y %I:%M:%S %p}' is earlier than current UTC time"
+            message = (
+                f"The access token expiry UTC time '{expires:%m/%d/%Y %I:%M:%S %p}' is earlier than current UTC time"
+            )
             code = "ExpiredAuthenticationToken"
         elif what.plane == "discovery":
             return
@@ -76,10 +78,14 @@ class Azure:
         )  # fmt: skip
 
 
-def bearer(now: datetime, *, audience: str, lifetime: timedelta = timedelta(hours=1), principal: str = PRINCIPAL) -> str:
+def bearer(
+    now: datetime, *, audience: str, lifetime: timedelta = timedelta(hours=1), principal: str = PRINCIPAL
+) -> str:
     """A token of the form that Entra's have, signed by nobody."""
-    claims = {"aud": audience, "iss": f"https://sts.windows.net/{TENANT}/", "tid": TENANT, "oid": principal,
-              "appid": guid(1, 4711), "iat": int(now.timestamp()), "exp": int((now + lifetime).timestamp())}  # fmt: skip
+    claims = {
+        "aud": audience, "iss": f"https://sts.windows.net/{TENANT}/", "tid": TENANT, "oid": principal,
+        "appid": guid(1, 4711), "iat": int(now.timestamp()), "exp": int((now + lifetime).timestamp()),
+    }  # fmt: skip
     parts = ({"typ": "JWT", "alg": "none"}, claims)
     text = (base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
     return ".".join([*text, "unsigned"])

@@ -45,7 +45,11 @@ class DataPlane:
         workspace = self.estate.find(found["s"], found["g"], found["w"])
         if workspace is None or workspace.state != "there":
             raise data_plane_error(
-                404, f"Workspace {found['w']} could not be found.", "NotFound", "WorkspaceNotFound", component="account-rp"
+                404,
+                f"Workspace {found['w']} could not be found.",
+                "NotFound",
+                "WorkspaceNotFound",
+                component="account-rp",
             )
         rest = found["rest"].rstrip("/")
         if found["plane"].lower().startswith("mlflow"):
@@ -138,9 +142,9 @@ def _mlflow_error(status: int, code: str, message: str) -> Exception:
 def _experiment(place: Place, workspace: Workspace, number: int) -> Body:
     began = millis(workspace.began) or 0
     return {
-        "experiment_id": place.experiment_id(number), "name": place.experiment_name(number), "lifecycle_stage": "active",
-        "artifact_location": "", "creation_time": began - 86_400_000 * (100 - number % 50), "last_update_time": began,
-        "tags": [],
+        "experiment_id": place.experiment_id(number), "name": place.experiment_name(number),
+        "lifecycle_stage": "active", "artifact_location": "", "creation_time": began - 86_400_000 * (100 - number % 50),
+        "last_update_time": began, "tags": [],
     }  # fmt: skip
 
 
@@ -217,4 +221,6 @@ def _holds(job: Job, name: str, how: str, value: str) -> bool:
     theirs = float(value.strip("'"))
     if ours is None:
         return False
-    return {">": ours > theirs, ">=": ours >= theirs, "<": ours < theirs, "<=": ours <= theirs, "=": ours == theirs}[how]
+    return {">": ours > theirs, ">=": ours >= theirs, "<": ours < theirs, "<=": ours <= theirs, "=": ours == theirs}[
+        how
+    ]

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from stocktake.demo.azure import assets, resources
+from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.jobs import Job
 from stocktake.demo.azure.seeded import Body, guid, mix, system_data
 from stocktake.demo.azure.shelf import Shelf
-from stocktake.demo.azure.workspace import Size, Workspace
+from stocktake.demo.azure.workspace import Workspace
 
 MANAGEMENT_GROUP = "platform"
 REGISTRY = "shared-models"
@@ -108,9 +109,9 @@ class Estate:
     def workspaces(self, subscription: str | None = None, group: str | None = None) -> Iterator[Workspace]:
         """Those that are there."""
         for one in self._workspaces.values():
-            if one.state == "there" and subscription in (None, one.subscription):
-                if group is None or one.group.lower() == group.lower():
-                    yield one
+            here = subscription in (None, one.subscription) and (group is None or one.group.lower() == group.lower())
+            if here and one.state == "there":
+                yield one
 
     def soft_deleted(self, subscription: str) -> Iterator[Workspace]:
         """Workspaces in their 14 days."""

@@ -10,7 +10,9 @@ from stocktake.demo.azure.estate import MANAGEMENT_GROUP, Estate
 from stocktake.demo.azure.seeded import TENANT, Body
 from stocktake.demo.azure.wire import gateway_error, position, token
 
-_TAG = re.compile(r"tags\s*(?:\[\s*['\"](?P<quoted>[^'\"]+)['\"]\s*\]|\.(?P<plain>\w+))\s*(?P<how>=~|==)\s*['\"](?P<value>[^'\"]*)['\"]")
+_TAG = re.compile(
+    r"tags\s*(?:\[\s*['\"](?P<quoted>[^'\"]+)['\"]\s*\]|\.(?P<plain>\w+))\s*(?P<how>=~|==)\s*['\"](?P<value>[^'\"]*)['\"]"
+)
 _GROUP = re.compile(r"resourceGroup\s*=~\s*'([^']+)'")
 READ = "Microsoft.MachineLearningServices/workspaces/read"
 
@@ -39,7 +41,13 @@ def answer(estate: Estate, question: Mapping[str, Any]) -> Body:
     size = int(options.get("$top") or 1000)
     page = rows[start : start + size]
     more = {"$skipToken": token(start + size, "graph")} if len(rows) > start + size else {}
-    return {"totalRecords": len(rows), "count": len(page), "data": page, "facets": [], "resultTruncated": "false"} | more
+    return {
+        "totalRecords": len(rows),
+        "count": len(page),
+        "data": page,
+        "facets": [],
+        "resultTruncated": "false",
+    } | more
 
 
 def _has(tags: Mapping[str, str], found: re.Match[str]) -> bool:

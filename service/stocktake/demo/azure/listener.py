@@ -91,7 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815
 
     def _write(self, answer: Response) -> None:
-        body = answer.body if isinstance(answer.body, bytes) else b"" if answer.body is None else _json.encode(answer.body)
+        body = (
+            answer.body if isinstance(answer.body, bytes) else b"" if answer.body is None else _json.encode(answer.body)
+        )
         headers = {"content-type": "application/json; charset=utf-8", "content-length": str(len(body))}
         headers |= {name.lower(): value for name, value in answer.headers.items()}
         self.send_response_only(answer.status)
@@ -102,5 +104,5 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         self.wfile.flush()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named so by its base
         """Say nothing: what was asked is counted by whoever answers."""

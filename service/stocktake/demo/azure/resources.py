@@ -20,14 +20,15 @@ def account_name(seed: int) -> str:
 
 
 def workspace(
-    scope: str, *, seed: int, group: str, location: str, arm: str, data_host: str, began: datetime, tags: dict[str, str]
+    scope: str, *, seed: int, group: str, location: str, data_host: str, began: datetime, tags: dict[str, str]
 ) -> Body:
     """A workspace as ARM tells it."""
     name = scope.rsplit("/", 1)[-1]
     own = f"{seed:x}"[-8:]
     created = began - timedelta(days=220)
     identifier = guid(seed, 61)
-    note = {"resourceId": guid(seed, 62).replace("-", ""), "fqdn": f"ml-{name}-{location}.{location}.notebooks.azure.net",
+    host = f"ml-{name}-{location}.{location}.notebooks.azure.net"
+    note = {"resourceId": guid(seed, 62).replace("-", ""), "fqdn": host,
             "isPrivateLinkEnabled": False, "notebookPreparationError": None}  # fmt: skip
     properties: Body = {
         "friendlyName": name, "description": "", "hbiWorkspace": False, "tenantId": TENANT,
@@ -81,7 +82,7 @@ def connections(scope: str, count: int) -> dict[str, Body]:
     made: dict[str, Body] = {}
     for position in range(count):
         name = f"connection-{position:03d}"
-        properties = {
+        properties: Body = {
             "authType": "ManagedIdentity" if position % 2 == 0 else "PAT", "credentials": None, "expiryTime": None,
             "category": "ContainerRegistry" if position % 2 == 0 else "Git", "metadata": {},
             "target": f"https://registry-{position}.example.com",
@@ -106,7 +107,7 @@ def private_endpoints(scope: str, group: str) -> dict[str, Body]:
     return {name: body}
 
 
-def outbound_rules(scope: str) -> dict[str, Body]:
+def outbound_rules() -> dict[str, Body]:
     """Rules of the managed network; the recorded ones have neither id nor type in lists."""
     rule = {"type": "FQDN", "destination": "*.pytorch.org", "status": "Inactive", "category": "UserDefined"}
     return {"pytorch": {"id": None, "name": "pytorch", "type": None, "properties": rule, "systemData": None}}
@@ -125,7 +126,8 @@ def role_assignments(subscription: str, group: str, scope: str, seed: int, began
             "updatedOn": stamp(began - timedelta(days=210)), "createdBy": guid(1, 68), "updatedBy": guid(1, 68),
             "delegatedManagedIdentityResourceId": None, "description": None,
         }  # fmt: skip
-        made[name] = {"properties": properties, "id": f"{place}/providers/Microsoft.Authorization/roleAssignments/{name}",
+        at = f"{place}/providers/Microsoft.Authorization/roleAssignments/{name}"
+        made[name] = {"properties": properties, "id": at,
                       "type": "Microsoft.Authorization/roleAssignments", "name": name}  # fmt: skip
     return made
 
@@ -135,8 +137,8 @@ def role_definition(subscription: str, role: str) -> Body:
     actions = ["*/read"] if role != CONTRIBUTOR else ["*"]
     data = ["Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read"] if role == BLOB_READER else []
     permissions = [{"actions": actions, "notActions": [], "dataActions": data, "notDataActions": []}]
-    properties = {"roleName": ROLES[role], "type": "BuiltInRole", "description": ROLES[role], "permissions": permissions,
-                  "assignableScopes": ["/"]}  # fmt: skip
+    properties = {"roleName": ROLES[role], "type": "BuiltInRole", "description": ROLES[role],
+                  "permissions": permissions, "assignableScopes": ["/"]}  # fmt: skip
     return {"properties": properties, "id": f"{subscription}/providers/Microsoft.Authorization/roleDefinitions/{role}",
             "type": "Microsoft.Authorization/roleDefinitions", "name": role}  # fmt: skip
 
@@ -160,7 +162,7 @@ def storage_account(group: str, seed: int, location: str, began: datetime) -> Bo
     """The storage account of a workspace, as it is when nobody hardened it."""
     name = account_name(seed)
     service = {"enabled": True, "keyType": "Account", "lastEnabledTime": stamp(began - timedelta(days=220))}
-    properties = {
+    properties: Body = {
         "creationTime": stamp(began - timedelta(days=220)), "provisioningState": "Succeeded",
         "allowSharedKeyAccess": True, "allowBlobPublicAccess": False, "minimumTlsVersion": "TLS1_2",
         "supportsHttpsTrafficOnly": True, "publicNetworkAccess": "Enabled", "isHnsEnabled": False,
@@ -192,6 +194,15 @@ def storage_parts(account: str) -> dict[str, Body]:
         "managementpolicies/default": {"properties": lifecycle, "id": f"{account}/managementPolicies/default",
                                        "name": "DefaultManagementPolicy", "type": f"{kind}/managementPolicies"},
     }  # fmt: skip
+
+
+def blob_containers(account: str, workspace: str) -> list[Body]:
+    """The containers that a workspace's bytes lie in."""
+    kind, at = "Microsoft.Storage/storageAccounts/blobServices/containers", f"{account}/blobServices/default/containers"
+    return [
+        {"id": f"{at}/{name}", "name": name, "type": kind, "properties": {"publicAccess": "None"}}
+        for name in ("azureml", f"azureml-blobstore-{workspace}")
+    ]
 
 
 def usages(subscription: str, location: str) -> list[Body]:

@@ -11,7 +11,21 @@ Body = dict[str, Any]
 PEOPLE = ("Ada Okafor", "Bo Lindqvist", "Chiara Neri", "Dmitri Sokolov", "Esi Mensah", "Farid Haddad")
 TENANT = "7d0c1f2e-0000-4000-8000-00000000a2ad"
 _ADJECTIVES = ("amber", "brave", "calm", "dreamy", "gentle", "khaki", "lucid", "plucky", "quiet", "sleepy", "witty")
-_NOUNS = ("apple", "beet", "carrot", "drum", "engine", "fig", "garlic", "hook", "kettle", "lemon", "nest", "pig", "tent")
+_NOUNS = (
+    "apple",
+    "beet",
+    "carrot",
+    "drum",
+    "engine",
+    "fig",
+    "garlic",
+    "hook",
+    "kettle",
+    "lemon",
+    "nest",
+    "pig",
+    "tent",
+)
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _MASK = (1 << 64) - 1
 

@@ -13,7 +13,7 @@ _PROBE = {"failureThreshold": 30, "successThreshold": 1, "timeout": "PT2S", "per
 def endpoint(
     owner: str, *, batch: bool, seed: int, position: int, location: str, began: datetime, traffic: dict[str, int]
 ) -> Body:
-    """An endpoint. Of an online one, `traffic` is the share of each deployment; of a batch one, the first is default."""
+    """An endpoint. `traffic` is the share of each deployment; a batch one knows only a default, the first of them."""
     kind = "batchEndpoints" if batch else "onlineEndpoints"
     name = endpoint_name(batch, position)
     host = f"https://{name}.{location}.inference.ml.azure.com"
@@ -84,7 +84,10 @@ def compute(owner: str, *, seed: int, position: int, location: str, began: datet
                   "tags": {}}  # fmt: skip
     if instance:
         identity = {"type": "SystemAssigned", "principalId": guid(seed, 42, position), "tenantId": TENANT}
-        return body | {"identity": identity, "properties": common | {"properties": _instance(name, seed, position, created)}}
+        return body | {
+            "identity": identity,
+            "properties": common | {"properties": _instance(name, seed, position, created)},
+        }
     return body | {"properties": common | {"properties": _cluster(began)}}
 
 

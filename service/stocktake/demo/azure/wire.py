@@ -1,4 +1,4 @@
-"""Requests and answers as values, and the ways in which Azure says no: error bodies word by word as they were recorded."""
+"""Requests and answers as values, and how Azure says no: error bodies word by word as they were recorded."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def gateway_error(status: int, code: str, message: str, **headers: str) -> Refus
     return Refused(Response(status=status, body=body, headers={"x-ms-failure-cause": "gateway"} | named))
 
 
-def service_error(status: int, message: str, *inner: str, details: str | None = None, code: str = "UserError") -> Refused:
+def service_error(
+    status: int, message: str, *inner: str, details: str | None = None, code: str = "UserError"
+) -> Refused:
     """An error of the service behind the resource manager; `inner` are its codes from outside in."""
     nested: Body | None = None
     for name in reversed(inner):
@@ -70,8 +72,8 @@ def service_error(status: int, message: str, *inner: str, details: str | None = 
     }  # fmt: skip
     lines = [{"code": details, "message": message, "details": [], "additionalInfo": []}] if details else []
     said = "The specified resource was not found." if details else message
-    error = {"code": code, "message": said, "details": lines,
-             "additionalInfo": [{"type": name, "info": {"value": value}} for name, value in information.items()]}  # fmt: skip
+    told = [{"type": name, "info": {"value": value}} for name, value in information.items()]
+    error: Body = {"code": code, "message": said, "details": lines, "additionalInfo": told}
     return Refused(Response(status=status, body={"error": error}))
 
 
@@ -80,13 +82,15 @@ def data_plane_error(status: int, message: str, *inner: str, component: str) -> 
     nested: Body | None = None
     for name in reversed(inner):
         nested = {"code": name, "innerError": nested}
-    error = {
+    error: Body = {
         "code": "UserError", "severity": None, "message": message, "messageFormat": None, "messageParameters": None,
         "referenceCode": None, "detailsUri": None, "target": None, "details": [], "innerError": nested,
         "debugInfo": None, "additionalInfo": None,
     }  # fmt: skip
-    body = {"error": error, "correlation": {"operation": "0", "request": "0"}, "environment": "westeurope",
-            "location": "westeurope", "time": "2026-01-05T09:00:00.0000000+00:00", "componentName": component}  # fmt: skip
+    body = {
+        "error": error, "correlation": {"operation": "0", "request": "0"}, "environment": "westeurope",
+        "location": "westeurope", "time": "2026-01-05T09:00:00.0000000+00:00", "componentName": component,
+    }  # fmt: skip
     return Refused(Response(status=status, body=body))
 
 
@@ -101,10 +105,10 @@ def no_resource(kind: str, name: str, group: str) -> Refused:
 
 def no_route(path: str) -> Refused:
     """A path that nobody offers."""
-    kind = "/".join(path.split("/providers/")[-1].split("/")[1::2]) or path
+    kind = "/".join(path.rsplit("/providers/", maxsplit=1)[-1].split("/")[1::2]) or path
     return gateway_error(
         404, "InvalidResourceType", f"The resource type '{kind}' could not be found in the namespace"
-        f" '{path.split('/providers/')[-1].split('/')[0]}'.",
+        f" '{path.rsplit('/providers/', maxsplit=1)[-1].split('/', maxsplit=1)[0]}'.",
     )  # fmt: skip
 
 
