@@ -48,7 +48,7 @@ def asked(request: Request) -> Asked:
     found = _WORKSPACE.search(path)
     subscription = _SUBSCRIPTION.search(path)
     plane = _PLANE.match(path)
-    page = "$skiptoken" in request.query or "continuationtoken" in request.query
+    page = any(name in request.query for name in ("$skiptoken", "$continuationtoken", "continuationtoken"))
     if plane is not None:
         rest = plane[3].removeprefix("api/2.0/mlflow/")
         inner = "experiments" if rest.startswith("experiments/") else "experiments/runs"

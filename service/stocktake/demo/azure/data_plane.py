@@ -82,7 +82,7 @@ class DataPlane:
         if parts[2] != "children":
             raise data_plane_error(404, "The requested path was not found.", "NotFound", component="run-history")
         what = f"children of {job.name}"
-        start = position(request.query.get("continuationtoken"), what) or 0
+        start = position(request.query.get("$continuationtoken") or request.query.get("continuationtoken"), what) or 0
         size = min(int(request.query.get("$top") or CHILDREN_PAGE), CHILDREN_PAGE)
         count = workspace.jobs.children(job)
         numbers = range(start, min(start + size, count))
