@@ -56,8 +56,13 @@ PLAIN: dict[str, Any] = {"aliases": []}
 
 
 def answer(states: Sequence[State], start: datetime = DAY, end: datetime = NEXT, **means: Any) -> dict[str, Any]:
-    found = spells(states, Meaning(**means))
-    return {one.key: told for one in found if (told := one.span.certainty(start, end)) is not None}
+    """The surest of what is told of each version."""
+    surest = list(Certainty)
+    found: dict[str, Certainty] = {}
+    for one in spells(states, Meaning(**means)):
+        if (told := one.span.certainty(start, end)) is not None:
+            found[one.key] = min(told, found.get(one.key, told), key=surest.index)
+    return found
 
 
 def test_a_version_is_told_with_the_looks_between_which_it_became_and_ceased_to_be_production() -> None:
@@ -102,7 +107,12 @@ def test_an_alias_that_moved_twice_in_a_day_makes_three_spells_of_two_versions()
 
 
 def test_aliases_stages_and_tags_that_follow_each_other_are_one_stay() -> None:
-    looks = [(1, CHAMPION), (2, CHAMPION | {"stage": "Production"}), (3, {"stage": "Production"}), (4, PLAIN)]
+    looks: list[tuple[float, Mapping[str, Any] | None]] = [
+        (1, CHAMPION),
+        (2, CHAMPION | {"stage": "Production"}),
+        (3, {"stage": "Production"}),
+        (4, PLAIN),
+    ]
     (spell,) = spells(history("m/1", looks), Meaning())
     assert spell.because == ["alias champion", "stage Production"]
     assert (spell.span.begun, spell.span.until) == (at(1) + timedelta(minutes=1), at(3))

@@ -17,7 +17,7 @@ from stocktake.cli.session import AskedOption, OutputOption, known, now, session
 from stocktake.cli.times import TimeError, exact, parse_day, short
 from stocktake.core.assets import Kind
 from stocktake.core.production import ENDPOINTS, Certainty, Meaning, Spell, State, spells
-from stocktake.core.references import environment_of
+from stocktake.core.references import environment_of, logged_model_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 _ORIGINS = (Kind.RUN, Kind.JOB, Kind.CHILD_JOB)
-_LOGGED = "models:/m-"
 
 
 def production(
@@ -160,8 +159,7 @@ def _records(connection: Connection, found: Sequence[tuple[Spell, Certainty]], a
             before = versions.get(state.key)  # a tombstone has lost its run
             if before is None or before.run is None or (state.valid_from <= at and state.run is not None):
                 versions[state.key] = state
-        models = {uri.removeprefix("models:/") for one in versions.values()
-                  if (uri := one.artifact_uri) and uri.startswith(_LOGGED)}  # fmt: skip
+        models = {id_ for one in versions.values() if (id_ := logged_model_of(one.document, one.artifact_uri))}
         made: dict[tuple[str, str], Origin] = origins(connection, workspace, {Kind.LOGGED_MODEL: models}, at)
         runs = {one.run for one in versions.values() if one.run} | {one.run for one in made.values() if one.run}
         made |= origins(connection, workspace, dict.fromkeys(_ORIGINS, runs), at)
@@ -172,7 +170,8 @@ def _records(connection: Connection, found: Sequence[tuple[Spell, Certainty]], a
 def _record(
     spell: Spell, certainty: Certainty, version: State | None, made: Mapping[tuple[str, str], Origin]
 ) -> Record:
-    logged = made.get((Kind.LOGGED_MODEL, (version.artifact_uri or "").removeprefix("models:/"))) if version else None
+    named = logged_model_of(version.document, version.artifact_uri) if version is not None else None
+    logged = made.get((Kind.LOGGED_MODEL, named)) if named is not None else None
     key = (version.run if version else None) or (logged.run if logged else None)
     of_run = [one for kind in _ORIGINS if key and (one := made.get((kind, key))) is not None]
     behind = [*of_run, *([logged] if logged is not None else [])]

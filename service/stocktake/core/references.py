@@ -21,6 +21,7 @@ COLLECTIONS: Mapping[str, Kind] = {
 _VERSIONED = re.compile(r"/(models|data|environments|components)/([^/?]+)(?:/versions/([^/?]+))?/?\Z", re.IGNORECASE)
 _SHORT = re.compile(r"azureml:([^:/@]+)(?::([^:/@]+)|@([^:/@]+))\Z")
 _REGISTRY = re.compile(r"azureml://registries/|/registries/", re.IGNORECASE)
+_LOGGED = re.compile(r"models:/(m-[^/?]+)")
 _JOB = re.compile(r"(?:azureml://jobs/|/jobs/|runs:/)([^/?]+)", re.IGNORECASE)
 
 
@@ -60,6 +61,14 @@ def model_of(deployment: Mapping[str, Any]) -> Any:
 def _named_job(model: Mapping[str, Any]) -> str | None:
     found = model.get("jobId")
     return found.rstrip("/").rpartition("/")[2] if isinstance(found, str) and found else None
+
+
+def logged_model_of(document: Mapping[str, Any], source: str | None) -> str | None:
+    """Return the id of the logged model that a model version was made from, by its document or its source."""
+    if isinstance(named := document.get("model_id"), str) and named:
+        return named
+    found = _LOGGED.match(source) if source is not None else None
+    return found[1] if found is not None else None
 
 
 def environment_of(document: Mapping[str, Any]) -> str | None:
