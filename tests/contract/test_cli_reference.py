@@ -45,6 +45,7 @@ def test_every_command_and_every_exit_code_is_on_the_page() -> None:
         "history",
         "changes",
         "diff",
+        "production",
         "doctor",
         "version",
         "redact",
@@ -76,7 +77,10 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
     walk(typer.main.get_command(app), "stocktake")
 
 
-@pytest.mark.parametrize(("name", "fields"), [("change", rows.CHANGE), ("asset", rows.ASSET), ("figure", rows.FIGURE)])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("change", rows.CHANGE), ("asset", rows.ASSET), ("figure", rows.FIGURE), ("production", rows.PRODUCTION)],
+)
 def test_the_documented_schema_has_every_field_that_is_written(name: str, fields: tuple[str, ...]) -> None:
     definition = schema()["$defs"][name]
     assert tuple(definition["properties"]) == fields

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from stocktake import __version__
-from stocktake.cli import moving, operate, questions, removal, scans, trying
+from stocktake.cli import moving, operate, production, questions, removal, scans, trying
 from stocktake.cli.exits import MEANING, ExitCode, Stop
 from stocktake.cli.render import clean, say
 from stocktake.cli.session import Session
@@ -94,6 +94,7 @@ app.command("show")(questions.show)
 app.command("history")(questions.history)
 app.command("changes")(questions.changes)
 app.command("diff")(questions.diff)
+app.command("production")(production.production)
 app.add_typer(scans.scope)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)

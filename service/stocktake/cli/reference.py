@@ -21,6 +21,7 @@ _OBJECTS = (
     ("`changes`, `diff`", "change", rows.CHANGE, ()),
     ("`list`, `show`", "asset", rows.ASSET, ("document", "aside")),
     ("`history`", "state of the asset", rows.VERSION, ("document",)),
+    ("`production`", "stay of a model version in production", rows.PRODUCTION, ("evidence",)),
     ("`scan`", "workspace", rows.SCAN, ("scopes",)),
     ("`status`", "workspace", rows.STATUS, ("coverage", "withheld", "last_hot", "last_sweep")),
     ("`scope list`", "kind of a workspace", rows.COVERED, ()),

@@ -20,6 +20,12 @@ CHANGE = (
     "id", "at", "not_before", "not_after", "actor", "actor_source", "workspace", "kind", "key", "name", "type",
     "category", "scan", "fields", "includes", "part_of",
 )  # fmt: skip
+PRODUCTION = (
+    "workspace", "model", "version", "because", "certainty", "became_not_before", "became_not_after",
+    "ceased_not_before", "ceased_not_after", "run", "run_state", "code_version", "data_version", "environment",
+    "evidence",
+)  # fmt: skip
+PRODUCTION_TSV = tuple(name for name in PRODUCTION if name != "evidence")
 COUNTS = (
     "seen", "created", "updated", "deleted", "restored", "purged", "baseline", "carried", "withheld", "redacted",
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from datetime import UTC, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 _SECONDS = {
     "s": 1, "sec": 1, "second": 1,
@@ -41,6 +41,26 @@ def parse_time(text: str, *, now: datetime, zone: tzinfo | None = None, future: 
     if not future and found > now + timedelta(minutes=5):
         raise TimeError(f"{text!r} lies in the future ({utc(found)}); the inventory knows the past only.")
     return found
+
+
+def parse_day(text: str, *, now: datetime, zone: tzinfo | None = None) -> tuple[datetime, datetime]:
+    """Read a day and return its first moment and that of the next day, in UTC; a time of day is that moment alone."""
+    words = text.strip().lower()
+    try:
+        day = now.astimezone(zone).date() - timedelta(days={"today": 0, "yesterday": 1}[words])
+    except KeyError:
+        try:
+            day = date.fromisoformat(words)
+        except ValueError:
+            at = parse_time(text, now=now, zone=zone, future=False)
+            return at, at + timedelta(microseconds=1)
+    try:
+        start, end = (_localised(datetime.combine(one, time()), zone) for one in (day, day + timedelta(days=1)))
+    except (OverflowError, ValueError):
+        raise TimeError(f"{text!r} is further away than a calendar goes.") from None
+    if start > now:
+        raise TimeError(f"{text!r} lies in the future (it begins at {utc(start)}); the inventory knows the past only.")
+    return start, end
 
 
 def _relative(words: str, now: datetime) -> datetime | None:

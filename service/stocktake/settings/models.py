@@ -85,6 +85,33 @@ class RedactionSettings(Model):
     )
 
 
+class ProductionSettings(Model):
+    """What makes a model version production, for `stocktake production`: any of these."""
+
+    aliases: tuple[str, ...] = Field(("champion", "production"), description="It bears one of these aliases.")
+    stages: tuple[str, ...] = Field(("Production",), description="It is in one of these stages.")
+    tags: tuple[str, ...] = Field(
+        (), description="It bears one of these tags, each written as `name=value`.", examples=[["stage=prod"]]
+    )
+    traffic: bool = Field(
+        True, description="An online endpoint sends a deployment of it a share of its traffic above 0."
+    )
+    batch_default: bool = Field(True, description="It is what the default deployment of a batch endpoint serves.")
+
+    @field_validator("tags")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if not one.partition("=")[0] or "=" not in one:
+                raise ValueError(f"{one!r} is not name=value. Write for example stage=prod")
+        return value
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The tags as names and values."""
+        return tuple((name, value) for name, _, value in (one.partition("=") for one in self.tags))
+
+
 class GuardSettings(Model):
     """When many assets vanish at once, their removal is withheld until two sweeps agree or an operator accepts it."""
 
@@ -314,6 +341,7 @@ class Settings(Model):
         ("owner", "team", "contact"),
         description="Tags that name an owner; the first that is there wins, then the workspace's `owner`.",
     )
+    production: ProductionSettings = Field(ProductionSettings(), description="Which model versions are production.")
     guard: GuardSettings = Field(GuardSettings(), description="When removals are withheld.")
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")
     web: WebSettings = Field(WebSettings(), description="The HTTP endpoint.")
