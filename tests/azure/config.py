@@ -8,7 +8,7 @@ import yaml
 
 from stocktake.demo.azure.workspace import Workspace
 
-TOKEN = "STOCKTAKE_LOOPBACK_TOKEN"  # noqa: S105 - the name of a variable
+TOKEN = "STOCKTAKE_LOOPBACK_TOKEN"
 
 
 def configuration(workspaces: Iterable[Workspace], *, arm: str, ca_file: str, schedule: tuple[str, str]) -> str:

@@ -75,4 +75,5 @@ def test_an_older_server_tells_what_its_database_holds(version: str, backend: st
         for key, asset in ours.items():
             same(asset, theirs[key])
     total = sum(len(told.assets(kind)) for kind in kinds)
-    sys.stdout.write(f"MLflow {version} over {backend.partition(':')[0].removesuffix('+psycopg')}: {total} assets of {len(kinds)} kinds equal\n")
+    name = backend.partition(":")[0].removesuffix("+psycopg")
+    sys.stdout.write(f"MLflow {version} over {name}: {total} assets of {len(kinds)} kinds equal\n")
