@@ -405,7 +405,7 @@ class _Data(msgspec.Struct):
 
 
 class _Run(msgspec.Struct):
-    data: _Data = _Data()
+    data: _Data = msgspec.field(default_factory=_Data)
 
 
 _named = msgspec.json.Decoder(_Named)

@@ -60,7 +60,8 @@ def deployment_key(body: Mapping[str, Any], what: str) -> tuple[str, str]:
 
 def quota_key(body: Mapping[str, Any], what: str) -> str:
     """The id of a quota below the provider: the same name is in several places, and is an object besides."""
-    below = str(body.get("id") or "").partition("/Microsoft.MachineLearningServices/")[2]
+    whole = str(body.get("id") or "")
+    below = whole.partition("/Microsoft.MachineLearningServices/")[2] or whole.partition("/quotas/")[2]
     if not below:
         raise shape_error(f"{what} without an id")
     return below
