@@ -142,9 +142,7 @@ class Scripted:
             lifecycle=Lifecycle(info.get("lifecycle_stage", "active")),
             run=info.get("source_run_id"),
             owner=self._world.owner if kind == Kind.RUN else None,
-            params_digest=canonical.digest(canonical.encode(document["params"])).hex()
-            if "params" in document
-            else None,
+            params_digest=canonical.params_digest(document["params"]) if "params" in document else None,
         )
 
     def confirm(self, kind: Kind, keys: Sequence[str]) -> Mapping[str, Item | None]:

@@ -61,6 +61,12 @@ def digest(canonical: bytes) -> bytes:
     return hashlib.sha256(canonical).digest()[:16]
 
 
+def params_digest(params: Mapping[str, Any]) -> str:
+    """Return SHA-256, in hex, over the canonical form of parameters: equal ones are equal whatever source gave them,
+    and whether or not something else in the document had to be redacted."""
+    return hashlib.sha256(encode(params)).hexdigest()
+
+
 def raw_digest(raw: bytes, key: bytes) -> bytes:
     """Return a keyed digest (16 bytes of HMAC-SHA-256) of bytes that may hold a weak secret."""
     return hmac.digest(key, raw, "sha256")[:16]

@@ -83,7 +83,7 @@ def _clean(asset: Asset, redactor: Redactor) -> Asset:
         artifact_uri=text(asset.artifact_uri),
         code_version=text(asset.code_version),
         data_version=text(asset.data_version),
-        params_digest=canonical.digest(canonical.encode(params)).hex() if asset.params_digest and params else None,
+        params_digest=canonical.params_digest(params) if asset.params_digest and params else None,
     )
 
 

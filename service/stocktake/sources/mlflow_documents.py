@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stocktake.core.assets import Asset, Kind, Lifecycle
+from stocktake.core.canonical import params_digest
 from stocktake.core.errors import SourceError
 from stocktake.sources.mlflow_lifting import code_version, lifecycle, owner, timed
 from stocktake.sources.mlflow_runs import parse_metrics, parse_run, quick_run
@@ -24,7 +25,6 @@ from stocktake.sources.mlflow_values import (
     child,
     decode,
     digest,
-    digest_of_texts,
     duration,
     instant,
     integer,
@@ -180,7 +180,7 @@ def parse_logged_model(model: Mapping[str, Any], owner_tags: Sequence[str] = ())
         created_at=instant(created),
         artifact_uri=text(info.get("artifact_uri")) or None,
         code_version=code_version(tags),
-        params_digest=digest_of_texts(params),
+        params_digest=params_digest(params),
     )
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from stocktake.core.assets import Asset, Kind, Lifecycle
+from stocktake.core.canonical import params_digest
 from stocktake.sources.mlflow_lifting import code_version, lifecycle, owner, timed
 from stocktake.sources.mlflow_values import (
     as_object,
     child,
     digest,
-    digest_of_texts,
     first,
     instant,
     integer,
@@ -123,7 +123,7 @@ def quick_run(raw: bytes, owner_tags: Sequence[str] = ()) -> Asset | None:
         artifact_uri=kept.get("artifact_uri") or None,
         code_version=code_version(tags),
         data_version=", ".join(sorted(inputs.get("datasets", {}))) or None,
-        params_digest=digest_of_texts(params),
+        params_digest=params_digest(params),
     )
 
 
@@ -162,7 +162,7 @@ def parse_run(run: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:
         artifact_uri=text(info.get("artifact_uri")) or None,
         code_version=code_version(tags),
         data_version=", ".join(sorted(inputs.get("datasets", {}))) or None,
-        params_digest=digest_of_texts(params),
+        params_digest=params_digest(params),
     )
 
 

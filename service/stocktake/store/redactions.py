@@ -287,9 +287,7 @@ def _digests(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     params = canonical.decode(after["document"]).get("params")
     return {
         "digest": canonical.digest(after["document"].encode()),
-        "params_digest": canonical.digest(canonical.encode(params)).hex()
-        if before["params_digest"] and params
-        else None,
+        "params_digest": canonical.params_digest(params) if before["params_digest"] and params else None,
     }
 
 
