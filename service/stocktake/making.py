@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
-from importlib import import_module
-from typing import Any
 from urllib.parse import urlsplit
 
 from stocktake.core.errors import ConfigError
@@ -21,6 +19,7 @@ from stocktake.sources.arm import THROTTLE_FLOOR, ArmConfig
 from stocktake.sources.arm_bucket import Bucket
 from stocktake.sources.arm_errors import explain
 from stocktake.sources.azure_identity import CLOUDS, Cloud, CredentialConfig, Identities
+from stocktake.sources.azureml import AzureMlConfig
 from stocktake.sources.http import HttpConfig
 from stocktake.sources.mlflow_database import MlflowDatabaseConfig
 from stocktake.sources.mlflow_files import MlflowFilesConfig
@@ -131,14 +130,13 @@ def azureml_config(
     settings: Settings,
     environ: Mapping[str, str],
     shared: Shared,
-) -> Any:
+) -> AzureMlConfig:
     """Return the configuration of the source of an Azure ML workspace. Asks nothing, not even for a token."""
-    source = import_module("stocktake.sources.azureml")  # becomes a plain import with the source itself
     credential = credential_of(workspace, azureml, environ)
     cloud, many = credential.cloud, settings.concurrency.requests_to_azure
     token = shared.identities.token(credential)
     ca_file = str(azureml.ca_file) if azureml.ca_file else None
-    return source.AzureMlConfig(
+    return AzureMlConfig(
         arm=ArmConfig(
             http=HttpConfig(
                 base_url=cloud.resource_manager,
@@ -165,6 +163,7 @@ def azureml_config(
             explain=explain,
         ),
         data_hosts=cloud.data_hosts,
+        principal=credential.words,
         mlflow=azureml.mlflow,
         history=azureml.history,
         posture=azureml.posture,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,10 +16,14 @@ from sqlalchemy import make_url
 
 from stocktake.core.assets import Kind, Mode
 from stocktake.core.errors import SourceError
+from stocktake.demo.azure.content import Size
+from stocktake.demo.azure.estate import Estate
 from stocktake.sources import SOURCES
 from stocktake.sources.mlflow_database import open_backend
 from stocktake.sources.protocol import Source
+from tests.azure.server import served
 from tests.contract.test_folder_is_read_only import tree
+from tests.servers.azureml import azureml_source
 from tests.servers.known import PlainKnown
 from tests.servers.reading import database_source, files_source, mlflow_source, read
 from tests.servers.recording_proxy import recording_proxy
@@ -32,14 +37,14 @@ SEARCHES = {
 }
 
 
-def everything(source: Source) -> None:
+def everything(source: Source, **known: Any) -> None:
     """All that a source ever does: both modes with something known, and every kind asked for by id."""
     source.identify()
     looks = dict.fromkeys(Kind, datetime(2020, 1, 1, tzinfo=UTC))
     changes = {Kind.EXPERIMENT: frozenset({"1", "2"})}
     aliases = {"classifier": {"gone": "1"}}
     for mode in Mode:
-        reading = read(source, mode, PlainKnown(looks=looks, changes=changes, published_aliases=aliases))
+        reading = read(source, mode, PlainKnown(looks=looks, changes=changes, published_aliases=aliases, **known))
         assert [heard.error for heard in reading.heard] == [None] * len(reading.heard)
         for kind in source.kinds:
             source.confirm(kind, [*reading.assets(kind), "no-such-thing"])
@@ -74,7 +79,23 @@ def in_a_folder() -> None:
     assert tree(filled_folder().path) == before
 
 
+def in_azure() -> None:
+    """The loopback Azure classifies every request, and raises at its end if one was no read."""
+    estate = Estate()
+    workspace = estate.add_workspace("watched", size=Size(live=3))
+    parents = tuple(job.name for job in workspace.jobs.newest() if workspace.jobs.children(job))
+    running = {job.name: job.status for job in workspace.jobs.newest()}
+    with served(estate) as server:
+        everything(azureml_source(server, workspace), states={Kind.JOB: running, Kind.RUN: running}, due=parents)
+        posts = {what.path.rpartition("/api/")[2] for what, _ in server.seen.requests if what.method != "GET"}
+        assert posts == {"2.0/mlflow/runs/search"}
+        planes = {what.plane for what, _ in server.seen.requests}
+        assert planes == {"arm", "mlflow", "history"}
+        assert not [what.path for what, _ in server.seen.requests if "list" in what.path.rpartition("/")[2].lower()]
+
+
 PROOFS: Mapping[str, Callable[[], None]] = {
+    "azureml": in_azure,
     "mlflow_rest": over_http,
     "mlflow_database": in_a_file,
     "mlflow_files": in_a_folder,  # test_folder_is_read_only.py looks closer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from stocktake.sources.azureml import AzureMl
 from stocktake.sources.mlflow_database import MlflowDatabase
 from stocktake.sources.mlflow_files import MlflowFiles
 from stocktake.sources.mlflow_rest import MlflowRest
@@ -11,6 +12,7 @@ from stocktake.sources.protocol import Source
 
 #: Each factory takes the source's own configuration and the clock: `SOURCES["mlflow_rest"](config, now)`.
 SOURCES: Mapping[str, Callable[..., Source]] = {
+    "azureml": AzureMl,
     "mlflow_files": MlflowFiles,
     "mlflow_rest": MlflowRest,
     "mlflow_database": MlflowDatabase,

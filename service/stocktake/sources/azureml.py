@@ -264,7 +264,9 @@ class AzureMl:
         for row in (*ROWS, STORAGE):
             if self._arm_is_down():
                 return
-            if (row.posture and not self._config.posture) or (row.sweep_only and mode is Mode.HOT):
+            if row.posture and not self._config.posture:
+                continue
+            if row.sweep_only and mode is Mode.HOT and known.last_look(row.kind) is not None:
                 continue
             yield self._apart(self._resource(row, mode, known))
 
@@ -400,7 +402,7 @@ class _Tag(msgspec.Struct):
     key: Any = None
 
 
-class _Data(msgspec.Struct):
+class _Data(msgspec.Struct, frozen=True):
     tags: list[_Tag] = []
 
 

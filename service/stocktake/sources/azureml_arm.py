@@ -238,4 +238,4 @@ def says_absent(answer: Answer) -> bool:
         return not answer.body.strip() or answer.body.strip() == b"null"
     if _WRONG_PLACE.intersection(codes):
         return False
-    return any(code.endswith("NotFound") or code.startswith("NoSuch") for code in codes)
+    return any(code.endswith(("NotFound", "NotFoundError")) or code.startswith("NoSuch") for code in codes)
