@@ -82,17 +82,15 @@ def ours() -> dict[tuple[str, str], set[str]]:
     estate, workspace = small(jobs=300, computes=4, data=6)
     found: dict[tuple[str, str], set[str]] = {}
     with asking(estate) as ask:
-        lists = [
-            f"{workspace.scope.rpartition('/')[0]}",
-            f"{workspace.group_id}/providers/{ML.split('/')[0]}/registries",
-        ]
-        for kind in ("jobs", "computes", "datastores", "schedules", "connections", "outboundRules"):
-            lists.append(f"{workspace.scope}/{kind}")
+        scope, around = workspace.scope, workspace.scope.rpartition("/")[0]
+        lists = [around, around.replace("/workspaces", "/registries")]
+        plain = ("jobs", "computes", "datastores", "schedules", "connections", "outboundRules")
+        lists += [f"{scope}/{kind}" for kind in plain]
         for kind, below in (("models", "versions"), ("data", "versions"), ("environments", "versions"),
                             ("components", "versions"), ("codes", "versions"), ("onlineEndpoints", "deployments"),
                             ("batchEndpoints", "deployments")):  # fmt: skip
-            names = ask.names(f"{workspace.scope}/{kind}", listViewType="All")
-            lists += [f"{workspace.scope}/{kind}", *(f"{workspace.scope}/{kind}/{name}/{below}" for name in names)]
+            names = ask.names(f"{scope}/{kind}", listViewType="All")
+            lists += [f"{scope}/{kind}", *(f"{scope}/{kind}/{name}/{below}" for name in names)]
         for path in lists:
             link = f"{ask.server.arm}{path}?api-version=2024-04-01&listViewType=All"
             while link:
@@ -112,14 +110,14 @@ def test_every_recorded_type_that_we_serve_has_the_recorded_fields(
         "environments", "components", "onlineEndpoints", "deployments", "batchEndpoints", "registries",
     }  # fmt: skip
     assert {variant for kind, variant in both if kind.endswith("/jobs")} == {"Command", "Sweep", "Pipeline", "AutoML"}
-    wrong = {}
+    wrong = list[str]()
     for group in both:
         always, ever = recorded[group]
         newer = {f"{place}{name}" for name in _NEWER.get(group[0], ()) for place in ("", "properties.")}
         missing, extra = always - ours[group] - newer, ours[group] - ever - newer
-        if missing or extra:
-            wrong[group] = {"missing": sorted(missing), "extra": sorted(extra)}
-    assert wrong == {}
+        wrong += [f"{' '.join(group)} lacks {name}" for name in missing]
+        wrong += [f"{' '.join(group)} has {name}" for name in extra]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_runs_of_the_history_have_the_recorded_fields() -> None:
