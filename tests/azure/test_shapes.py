@@ -145,7 +145,7 @@ def test_a_run_of_mlflow_has_the_fields_that_mlflow_s_own_message_has() -> None:
     from mlflow.utils.proto_json_utils import parse_dict
 
     message = Message()
-    parse_dict(body, message)  # raises at an unknown field
+    parse_dict(body, message)  # type: ignore[no-untyped-call] # raises at an unknown field
     run = Run.from_proto(message)
     assert run.info.run_id == workspace.jobs.at(0).name
     assert run.data.params.keys() == {"lr", "epochs"}
