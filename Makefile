@@ -96,9 +96,10 @@ $(VENV)/.runtime: $(VENV)/.made requirements/demo.txt requirements/build.txt pyp
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.made requirements/dev.txt pyproject.toml
+$(VENV)/.dev: $(VENV)/.made requirements/dev.txt requirements/azure.txt pyproject.toml
 	@echo "installing what the checks and tests need into $(VENV) (once, a minute or two)"
 	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@$(PIP) install --quiet --require-hashes -r requirements/azure.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.runtime $@
 

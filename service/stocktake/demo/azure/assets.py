@@ -38,7 +38,7 @@ def container(
         properties["dataType"] = data_type(position)
     by = pick(PEOPLE, number >> 20)
     created = began - timedelta(days=200, minutes=position * 31)
-    return body(owner, segment, name, properties, system_data(by, created))
+    return body(owner, segment, name, properties, _system_data(segment, by, created))
 
 
 def version(
@@ -51,8 +51,14 @@ def version(
         "isArchived": draw % 13 == 5, "isAnonymous": False,
     }  # fmt: skip
     created = began - timedelta(days=190 - number, minutes=position * 29)
-    data = system_data(pick(PEOPLE, draw >> 20), created)
+    data = _system_data(segment, pick(PEOPLE, draw >> 20), created)
     return body(owner, f"{segment}/{container_name(segment, position)}/versions", str(number), properties | typed, data)
+
+
+def _system_data(segment: str, by: str, created: datetime) -> Body:
+    """Who made an asset and when. Data assets were recorded without who changed them last."""
+    told = system_data(by, created)
+    return {name: told[name] for name in told if segment != "data" or not name.startswith("lastModifiedBy")}
 
 
 def body(owner: str, path: str, name: str, properties: Body, data: Body) -> Body:

@@ -119,6 +119,7 @@ def history_body(place: Place, job: Job, root: str | None = None) -> Body:
                     "instanceCount": 1, "gpuCount": 0, "priority": None, "region": None, "armId": None,
                     "properties": None},
         "retainForLifetimeOfWorkspace": None, "queueingInfo": None, "inputs": None,
+        "outputs": None,
     }  # fmt: skip
 
 
