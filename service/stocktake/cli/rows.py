@@ -26,6 +26,10 @@ PRODUCTION = (
     "evidence",
 )  # fmt: skip
 PRODUCTION_TSV = tuple(name for name in PRODUCTION if name != "evidence")
+LINEAGE = ("workspace", "kind", "key", "at", "cut", "nodes", "edges")
+LINEAGE_NODE = (
+    "kind", "key", "name", "state", "standing", "code_version", "valid_from", "digest", "scan"
+)  # fmt: skip
 COUNTS = (
     "seen", "created", "updated", "deleted", "restored", "purged", "baseline", "carried", "withheld", "redacted",
 )  # fmt: skip
