@@ -127,7 +127,7 @@ def _missing(connection: Connection, last: View, workspaces: Sequence[str] | Non
         observations += [
             one
             for one in view(connection, kind, workspaces, start).observations
-            if one.hidden and one.workspace not in dark and one.first_observed is not None
+            if one.workspace not in dark and one.first_observed is not None
         ]
     return View(at=start, observations=observations, unseen=last.unseen)
 
