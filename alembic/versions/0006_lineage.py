@@ -96,6 +96,20 @@ UNION SELECT inventory.azureml_kind(stated ->> 'uri',
         inventory.azureml_key(stated ->> 'uri'), 'read by', kind, key, NULL
     FROM jsonb_each(inventory.json_map(document #> '{properties,inputs}')) AS input (name, stated)
     WHERE kind IN ('job', 'child_job') AND inventory.azureml_key(stated ->> 'uri') IS NOT NULL
+UNION SELECT inventory.azureml_kind(stated ->> 'uri', 'data_version'), inventory.azureml_key(stated ->> 'uri'),
+        'read by', kind, key, NULL
+    FROM (VALUES (document #> '{properties,taskDetails,trainingData}'),
+        (document #> '{properties,taskDetails,validationData}'), (document #> '{properties,taskDetails,testData}'))
+        AS data (stated)
+    WHERE kind IN ('job', 'child_job') AND inventory.azureml_key(stated ->> 'uri') IS NOT NULL
+UNION SELECT inventory.azureml_kind(stated ->> 'assetId', 'data_version'), inventory.azureml_key(stated ->> 'assetId'),
+        'read by', kind, key, NULL
+    FROM jsonb_each(inventory.json_map(document -> 'inputs')) AS input (name, stated)
+    WHERE kind IN ('job', 'child_job') AND inventory.azureml_key(stated ->> 'assetId') IS NOT NULL
+UNION SELECT kind, key, 'wrote', inventory.azureml_kind(stated ->> 'assetId', 'data_version'),
+        inventory.azureml_key(stated ->> 'assetId'), NULL
+    FROM jsonb_each(inventory.json_map(document -> 'outputs')) AS output (name, stated)
+    WHERE kind IN ('job', 'child_job') AND inventory.azureml_key(stated ->> 'assetId') IS NOT NULL
 UNION SELECT kind, key, 'wrote',
         CASE WHEN right(stated ->> 'jobOutputType', 6) = '_model' THEN 'model_version' ELSE 'data_version' END,
         (stated ->> 'assetName') || '/' || (stated ->> 'assetVersion'), NULL

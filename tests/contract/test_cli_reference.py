@@ -47,6 +47,7 @@ def test_every_command_and_every_exit_code_is_on_the_page() -> None:
         "diff",
         "production",
         "lineage",
+        "reconcile",
         "doctor",
         "version",
         "redact",

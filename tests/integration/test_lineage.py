@@ -228,7 +228,11 @@ def test_the_view_has_the_edges_of_the_core(engine: Engine) -> None:
         outputs = {"o": {"assetName": value, "assetVersion": "1", "jobOutputType": "custom_model"}, "p": value}
         world.put(Kind.ONLINE_DEPLOYMENT, f"odd/{number}", deployment(value, environmentId=value))
         if isinstance(value, str) or value is None:
-            world.put(Kind.JOB, f"odd{number}", {"properties": properties | {"outputs": outputs, "trial": value}})
+            task = {"trainingData": {"uri": value}, "testData": value}
+            properties |= {"outputs": outputs, "trial": value, "taskDetails": task}
+            world.put(Kind.JOB, f"odd{number}", {"properties": properties})
+            ends = {"one": {"assetId": value}, "two": value}
+            world.put(Kind.CHILD_JOB, f"step{number}", {"inputs": ends, "outputs": ends})
     sent: list[Any] = [None, [], {"a": 0}, {"a": 33.5, "b": 100.0}, {"a": "90"}, {"a": None}]
     for number, shares in enumerate(sent):
         world.put(Kind.ONLINE_ENDPOINT, f"odd{number}", {"properties": {"traffic": shares}})

@@ -86,18 +86,17 @@ def lineage(
     with session(context).database(settings) as connection:
         names = workspace_names(connection)
         workspaces = known(workspace, names, settings)
-        seen = view(connection, which, workspaces, when)
-        if seen.blind:
-            return refuse(seen, output)
-        answered = seen.answerable(which, workspaces or names)
-        if other is not None:
-            starts = [(name, Node(other, key)) for name in answered]
-        else:
-            assets = find_asset(connection, which, key, workspaces=answered, at=when)
+        if other is None:
+            assets = find_asset(connection, which, key, workspaces=workspaces, at=when)
             if not assets:
                 ever = lives(connection, which, key, workspaces=workspaces)
                 return none_found(connection, which, key, ever, workspaces, when, output)
             starts = [(one.workspace, Node(which, one.key)) for one in assets]
+        else:
+            seen = view(connection, which, workspaces, when)
+            if seen.blind:
+                return refuse(seen, output)
+            starts = [(name, Node(other, key)) for name in seen.answerable(which, workspaces or names)]
         found = []
         for name, start in starts:
             graph = Graph(connection, name, when)

@@ -96,6 +96,16 @@ def _of_job(asset: Stated) -> Iterator[Edge]:
     for stated in _map(properties, "inputs").values():
         if isinstance(stated, Mapping) and (read := versioned(stated.get("uri"), _type(stated))) is not None:
             yield Edge(Node(*read), "read by", me)
+    for named in ("trainingData", "validationData", "testData"):  # of AutoML
+        uri = _map(_map(properties, "taskDetails"), named).get("uri")
+        if (read := versioned(uri, Kind.DATA_VERSION)) is not None:
+            yield Edge(Node(*read), "read by", me)
+    for stated in _map(asset.document, "inputs").values():  # of a child, as run-history has it
+        if isinstance(stated, Mapping) and (read := versioned(stated.get("assetId"), Kind.DATA_VERSION)) is not None:
+            yield Edge(Node(*read), "read by", me)
+    for stated in _map(asset.document, "outputs").values():
+        if isinstance(stated, Mapping) and (made := versioned(stated.get("assetId"), Kind.DATA_VERSION)) is not None:
+            yield Edge(me, "wrote", Node(*made))
     for stated in _map(properties, "outputs").values():
         if not isinstance(stated, Mapping):
             continue

@@ -170,8 +170,18 @@ class Spell:
     workspace: str
     key: str
     span: Span
-    because: Sequence[str]
+    reasons: Sequence[tuple[str, Span]]  # each for its own time
     states: Sequence[State]
+
+    @property
+    def because(self) -> list[str]:
+        """All of the reasons."""
+        return list(dict.fromkeys(why for why, _ in self.reasons))
+
+    def because_in(self, start: datetime, end: datetime) -> list[str]:
+        """The reasons that hold, or may, at some time of [start, end)."""
+        held = [why for why, span in self.reasons if span.certainty(start, end) is not None]
+        return list(dict.fromkeys(held)) or self.because
 
 
 def spells(states: Iterable[State], meaning: Meaning) -> list[Spell]:
@@ -184,15 +194,22 @@ def spells(states: Iterable[State], meaning: Meaning) -> list[Spell]:
     for (workspace, kind, key), known in by_asset.items():
         if kind == Kind.MODEL_VERSION:
             for span, run in _runs(known, lambda one: _active(one) and any(meaning.of_version(one.document))):
-                because = dict.fromkeys(why for one in run for why in meaning.of_version(one.document))
+                reasons = list(_reasons(run, meaning))
                 found.setdefault((workspace, key), []).append(
-                    Spell(workspace=workspace, key=key, span=span, because=list(because), states=run)
+                    Spell(workspace=workspace, key=key, span=span, reasons=reasons, states=run)
                 )
         elif kind in ENDPOINTS:
             for one in _served(workspace, Kind(kind), key, known, by_asset, meaning):
                 found.setdefault((workspace, one.key), []).append(one)
     made = [spell for those in found.values() for spell in _merged(those)]
     return sorted(made, key=lambda one: (one.workspace, one.key, one.span.begun))
+
+
+def _reasons(run: Sequence[State], meaning: Meaning) -> Iterator[tuple[str, Span]]:
+    whys = {one.valid_from: tuple(meaning.of_version(one.document)) for one in run}
+    for why in dict.fromkeys(why for those in whys.values() for why in those):
+        for span, _ in _runs(run, lambda one, why=why: why in whys[one.valid_from]):  # type: ignore[misc]
+            yield why, span
 
 
 def _active(state: State) -> bool:
@@ -247,7 +264,7 @@ def _served(
                 for open_span, sending in serving:
                     if (met := span.meets(open_span)) is not None:
                         states = [*sending, *holding]
-                        yield Spell(workspace=workspace, key=model, span=met, because=[why], states=states)
+                        yield Spell(workspace=workspace, key=model, span=met, reasons=[(why, met)], states=states)
 
 
 def _model(deployment: State) -> str | None:
@@ -262,9 +279,9 @@ def _merged(those: Sequence[Spell]) -> Iterator[Spell]:
         made = waiting.pop(0)
         while (other := next((one for one in waiting if made.span.touches(one.span)), None)) is not None:
             waiting.remove(other)
-            because = list(dict.fromkeys([*made.because, *other.because]))
+            reasons = [*made.reasons, *other.reasons]
             states = list({id(one): one for one in (*made.states, *other.states)}.values())
-            made = replace(made, span=made.span.joined(other.span), because=because, states=states)
+            made = replace(made, span=made.span.joined(other.span), reasons=reasons, states=states)
         yield made
 
 
