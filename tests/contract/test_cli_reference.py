@@ -46,6 +46,8 @@ def test_every_command_and_every_exit_code_is_on_the_page() -> None:
         "changes",
         "diff",
         "production",
+        "lineage",
+        "reconcile",
         "doctor",
         "version",
         "redact",
@@ -79,7 +81,13 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
 
 @pytest.mark.parametrize(
     ("name", "fields"),
-    [("change", rows.CHANGE), ("asset", rows.ASSET), ("figure", rows.FIGURE), ("production", rows.PRODUCTION)],
+    [
+        ("change", rows.CHANGE),
+        ("asset", rows.ASSET),
+        ("figure", rows.FIGURE),
+        ("production", rows.PRODUCTION),
+        ("lineage", rows.LINEAGE),
+    ],
 )
 def test_the_documented_schema_has_every_field_that_is_written(name: str, fields: tuple[str, ...]) -> None:
     definition = schema()["$defs"][name]

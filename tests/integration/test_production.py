@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from stocktake.core.assets import ScanState
+from stocktake.core.assets import Kind, ScanState
 from stocktake.core.production import Meaning, spells
 from stocktake.store.engine import make_engine
 from stocktake.store.production import production_states
 from tests.conftest import clone
 from tests.contract.test_cli_reference import schema
 from tests.integration.auditing import age, began, scan_server
+from tests.integration.azure_stock import stock, traffic
+from tests.integration.stated import scan as scan_stated
 from tests.integration.test_cli import Cli, configured
 from tests.servers.content import V2, Writer
 from tests.servers.json_schema import problems
@@ -267,3 +269,40 @@ def test_a_removal_that_is_withheld_is_not_taken_for_a_version_that_was_seen(aud
     finally:
         with audited.engine.begin() as connection:
             connection.execute(text("DELETE FROM withheld"))
+
+
+def test_what_an_endpoint_serves_is_production_from_its_first_scan_on(
+    engine: Engine, database_url: str, tmp_path: Path
+) -> None:
+    world = stock()
+    scan_stated(engine, world)
+    cli = configured(tmp_path, f'database: "{database_url}"\n')
+    answer = cli("production", "--at", "today", "-o", "json")
+    told = {f"{one['model']}/{one['version']}": one for one in answer.json()}
+    assert told.keys() == {"fraud/1", "fraud/2"}
+    assert {one["certainty"] for one in told.values()} == {"observed"}
+    assert sorted(told["fraud/1"]["because"]) == ["default of batch endpoint night/a", "traffic of shop/blue"]
+    assert (told["fraud/2"]["run"], told["fraud/2"]["code_version"]) == ("train-1", "c0ffee")
+    assert told["fraud/2"]["environment"] == "sklearn/33"
+    world.change(Kind.ONLINE_ENDPOINT, "shop", traffic(blue=100, green=0))
+    scan_stated(engine, world)
+    (green,) = cli("production", "fraud", "-o", "json", "--at", "today").json()[-1:]
+    assert (green["version"], green["because"]) == ("2", ["traffic of shop/green"])
+    assert green["ceased_not_after"] is not None
+    assert len(green["evidence"]["changes"]) == 1
+
+
+def test_a_workspace_whose_endpoints_were_not_listed_yet_is_answered_in_part(
+    engine: Engine, database_url: str, tmp_path: Path
+) -> None:
+    world = stock()
+    later = {kind: world.assets.pop(kind) for kind in (Kind.ONLINE_ENDPOINT, Kind.ONLINE_DEPLOYMENT)}
+    scan_stated(engine, world)
+    with engine.connect() as connection:
+        then: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    world.assets |= later
+    scan_stated(engine, world)
+    answer = configured(tmp_path, f'database: "{database_url}"\n')("production", "-o", "json", "--at", then.isoformat())
+    assert answer.code == 3
+    assert "online endpoints" in answer.err
+    assert {tuple(one["because"]) for one in answer.json()} == {("default of batch endpoint night/a",)}

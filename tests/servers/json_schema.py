@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
-    "object": (dict,), "array": (list,), "string": (str,), "integer": (int,), "null": (type(None),),
+    "object": (dict,), "array": (list,), "string": (str,), "integer": (int,), "boolean": (bool,),
+    "null": (type(None),),
 }  # fmt: skip
 _KNOWN = {
     "$ref", "type", "anyOf", "enum", "pattern", "minimum", "properties", "required", "additionalProperties", "items",

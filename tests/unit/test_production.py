@@ -206,6 +206,23 @@ def test_the_answer_of_a_day_is_the_union_of_the_answers_of_its_instants(
             assert day[key] in sure, "what is sure of an instant is sure of the day"
 
 
+def test_what_one_scan_shows_kind_after_kind_was_so_at_the_same_time() -> None:
+    def seen(begun: float, until: float, passed: float | None) -> Span:
+        end = at(passed) if passed is not None else None
+        return Span(after=None, begun=at(begun), until=at(until), ended=None, passed=end)
+
+    met = seen(9.1, 9, 9.5).meets(seen(9.3, 9.2, 9.5))
+    assert met is not None
+    assert met.certainty(DAY, NEXT) == Certainty.OBSERVED
+    assert seen(9.1, 9, 9.5).touches(seen(9.3, 9.2, 9.5))
+    earlier = seen(9.1, 9, 9.2).meets(seen(9.3, 9.25, 9.5))  # the last scan that showed it had ended before
+    assert earlier is not None
+    assert earlier.certainty(DAY, NEXT) == Certainty.POSSIBLE
+    unknown = seen(9.1, 9, None).meets(seen(9.3, 9.2, 9.5))
+    assert unknown is not None
+    assert unknown.certainty(DAY, NEXT) == Certainty.POSSIBLE
+
+
 def test_a_span_joins_what_touches_and_keeps_its_outer_bounds() -> None:
     one = Span(after=at(1), begun=at(2), until=at(5), ended=at(6))
     other = Span(after=at(3), begun=at(4), until=at(9), ended=None)

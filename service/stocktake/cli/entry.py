@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from stocktake import __version__
-from stocktake.cli import moving, operate, production, questions, removal, scans, trying
+from stocktake.cli import lineage, moving, operate, production, questions, reconcile, removal, scans, trying
 from stocktake.cli.exits import MEANING, ExitCode, Stop
 from stocktake.cli.render import clean, say
 from stocktake.cli.session import Session
@@ -95,6 +95,8 @@ app.command("history")(questions.history)
 app.command("changes")(questions.changes)
 app.command("diff")(questions.diff)
 app.command("production")(production.production)
+app.command("lineage")(lineage.lineage)
+app.command("reconcile")(reconcile.reconcile)
 app.add_typer(scans.scope)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)

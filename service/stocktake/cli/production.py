@@ -78,7 +78,7 @@ def production(
             if model is None or _model_of(spell.key) == model
             if (certainty := spell.span.certainty(start, end, looked.get(spell.workspace, ())))
         ]
-        records = list(_records(connection, found, min(end, now())))
+        records = list(_records(connection, found, start, end))
         old = _not_since(connection, answered, end)
     if output == Output.JSON:
         write_json(records)
@@ -127,7 +127,7 @@ def _missing(connection: Connection, last: View, workspaces: Sequence[str] | Non
         observations += [
             one
             for one in view(connection, kind, workspaces, start).observations
-            if one.hidden and one.workspace not in dark and one.first_observed is not None
+            if one.workspace not in dark and one.first_observed is not None
         ]
     return View(at=start, observations=observations, unseen=last.unseen)
 
@@ -146,9 +146,12 @@ def _model_of(key: str) -> str:
     return key.rpartition("/")[0] or key
 
 
-def _records(connection: Connection, found: Sequence[tuple[Spell, Certainty]], at: datetime) -> Iterator[Record]:
+def _records(
+    connection: Connection, found: Sequence[tuple[Spell, Certainty]], start: datetime, end: datetime
+) -> Iterator[Record]:
     from stocktake.store.production import origins, states_of
 
+    at = min(end, now())
     by_workspace: dict[str, list[tuple[Spell, Certainty]]] = {}
     for spell, certainty in found:
         by_workspace.setdefault(spell.workspace, []).append((spell, certainty))
@@ -164,7 +167,8 @@ def _records(connection: Connection, found: Sequence[tuple[Spell, Certainty]], a
         runs = {one.run for one in versions.values() if one.run} | {one.run for one in made.values() if one.run}
         made |= origins(connection, workspace, dict.fromkeys(_ORIGINS, runs), at)
         for spell, certainty in those:
-            yield _record(spell, certainty, versions.get(spell.key), made)
+            told = _record(spell, certainty, versions.get(spell.key), made)
+            yield {**told, "because": spell.because_in(start, end)}
 
 
 def _record(
@@ -181,7 +185,7 @@ def _record(
         "workspace": spell.workspace,
         "model": model or spell.key,
         "version": number,
-        "because": list(spell.because),
+        "because": spell.because,
         "certainty": str(certainty),
         "became_not_before": spell.span.after,
         "became_not_after": spell.span.begun,

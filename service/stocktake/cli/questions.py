@@ -128,7 +128,7 @@ def show(
         ]
         if not found:
             ever = lives(connection, which, key, workspaces=workspaces)
-            return _none(connection, which, key, ever, workspaces, when, output)
+            return none_found(connection, which, key, ever, workspaces, when, output)
         told = unseen(connection, workspaces=sorted({row["workspace"] for row in found}), at=when)
         names = experiment_names(connection, {row["partition"] for row in found}, workspaces=workspaces, at=when)
     if output != Output.TABLE:
@@ -166,7 +166,7 @@ def history(
         ]
         ever = lives(connection, which, key, workspaces=workspaces)
         if not found:
-            return _none(connection, which, key, ever, workspaces, before, output)
+            return none_found(connection, which, key, ever, workspaces, before, output)
         seen = view_of(connection, which, ever, after) if after is not None else View(at=now(), observations=())
         seen = replace(
             seen, unseen=unseen(connection, workspaces=sorted({row["workspace"] for row in found}), at=before)
@@ -401,7 +401,7 @@ def _ordered(first: datetime | None, last: datetime | None, one: str, other: str
         raise typer.BadParameter(f"{exact(first)} is later than {other} {exact(last)}.", param_hint=one)
 
 
-def _none(
+def none_found(
     connection: Connection,
     which: Kind,
     key: str,

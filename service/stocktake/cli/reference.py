@@ -22,6 +22,8 @@ _OBJECTS = (
     ("`list`, `show`", "asset", rows.ASSET, ("document", "aside")),
     ("`history`", "state of the asset", rows.VERSION, ("document",)),
     ("`production`", "stay of a model version in production", rows.PRODUCTION, ("evidence",)),
+    ("`lineage`", "asset found", rows.LINEAGE, ()),
+    ("`reconcile`", "job and its run", rows.JOB_RUN, ()),
     ("`scan`", "workspace", rows.SCAN, ("scopes",)),
     ("`status`", "workspace", rows.STATUS, ("coverage", "withheld", "last_hot", "last_sweep")),
     ("`scope list`", "kind of a workspace", rows.COVERED, ()),

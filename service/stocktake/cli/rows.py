@@ -26,6 +26,15 @@ PRODUCTION = (
     "evidence",
 )  # fmt: skip
 PRODUCTION_TSV = tuple(name for name in PRODUCTION if name != "evidence")
+LINEAGE = ("workspace", "kind", "key", "at", "cut", "nodes", "edges")
+LINEAGE_NODE = (
+    "kind", "key", "name", "state", "standing", "code_version", "valid_from", "digest", "scan"
+)  # fmt: skip
+JOB_RUN = (
+    "workspace", "key", "verdict", "job_kind", "job_state", "run_state", "expected_run_state", "job_since",
+    "run_since", "job_seen", "run_seen", "other_listed", "job_valid_from", "run_valid_from", "queue_seconds",
+    "startup_seconds", "duration_seconds",
+)  # fmt: skip
 COUNTS = (
     "seen", "created", "updated", "deleted", "restored", "purged", "baseline", "carried", "withheld", "redacted",
 )  # fmt: skip

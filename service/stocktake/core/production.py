@@ -102,6 +102,7 @@ class State:
     began: Turn
     ended: Turn | None  # None: it is the newest that is known
     last_seen: datetime  # the last look that showed it
+    last_pass: datetime | None = None  # when the scan of that look ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,7 @@ class Span:
     until: datetime  # the last look that showed it
     ended: datetime | None  # the first look that did not; None: none yet
     seen: bool = True
+    passed: datetime | None = None  # of what has not ended: when the scan of the last look did
 
     def meets(self, other: Span) -> Span | None:
         """What both have in common; None where they cannot have met."""
@@ -122,23 +124,32 @@ class Span:
             begun=max(self.begun, other.begun),
             until=min(self.until, other.until),
             ended=_earliest(self.ended, other.ended),
+            passed=min(self.passed, other.passed) if self.passed and other.passed else None,
         )
         if met.ended is not None and met.after is not None and met.ended <= met.after:
             return None
         inner = (met.begun, met.until)
         whole = inner in ((self.begun, self.until), (other.begun, other.until))
-        return replace(met, seen=self.seen and other.seen and (met.begun <= met.until or whole))
+        met_surely = met.begun <= met.until or whole or self._stand_beside(other)
+        return replace(met, seen=self.seen and other.seen and met_surely)
+
+    def _stand_beside(self, other: Span) -> bool:
+        """Whether one scan showed both, and neither has ended: a scan looks at one kind after the other."""
+        if self.passed is None or other.passed is None:
+            return False
+        return max(self.begun, other.begun) <= min(self.passed, other.passed)
 
     def touches(self, other: Span) -> bool:
         """Whether they surely are one stretch of time."""
-        return self.begun <= other.until and other.begun <= self.until
+        return (self.begun <= other.until and other.begun <= self.until) or self._stand_beside(other)
 
     def joined(self, other: Span) -> Span:
         """One stretch out of two that touch."""
         after = None if self.after is None or other.after is None else min(self.after, other.after)
         ended = None if self.ended is None or other.ended is None else max(self.ended, other.ended)
         begun, until = min(self.begun, other.begun), max(self.until, other.until)
-        return Span(after=after, begun=begun, until=until, ended=ended, seen=self.seen or other.seen)
+        passed = max(self.passed, other.passed) if self.passed and other.passed else self.passed or other.passed
+        return Span(after=after, begun=begun, until=until, ended=ended, seen=self.seen or other.seen, passed=passed)
 
     def certainty(self, start: datetime, end: datetime, looks: Iterable[datetime] = ()) -> Certainty | None:
         """How certain it is that it was so at some time of [start, end); None: it was not, or nothing is known."""
@@ -159,8 +170,18 @@ class Spell:
     workspace: str
     key: str
     span: Span
-    because: Sequence[str]
+    reasons: Sequence[tuple[str, Span]]  # each for its own time
     states: Sequence[State]
+
+    @property
+    def because(self) -> list[str]:
+        """All of the reasons."""
+        return list(dict.fromkeys(why for why, _ in self.reasons))
+
+    def because_in(self, start: datetime, end: datetime) -> list[str]:
+        """The reasons that hold, or may, at some time of [start, end)."""
+        held = [why for why, span in self.reasons if span.certainty(start, end) is not None]
+        return list(dict.fromkeys(held)) or self.because
 
 
 def spells(states: Iterable[State], meaning: Meaning) -> list[Spell]:
@@ -173,15 +194,22 @@ def spells(states: Iterable[State], meaning: Meaning) -> list[Spell]:
     for (workspace, kind, key), known in by_asset.items():
         if kind == Kind.MODEL_VERSION:
             for span, run in _runs(known, lambda one: _active(one) and any(meaning.of_version(one.document))):
-                because = dict.fromkeys(why for one in run for why in meaning.of_version(one.document))
+                reasons = list(_reasons(run, meaning))
                 found.setdefault((workspace, key), []).append(
-                    Spell(workspace=workspace, key=key, span=span, because=list(because), states=run)
+                    Spell(workspace=workspace, key=key, span=span, reasons=reasons, states=run)
                 )
         elif kind in ENDPOINTS:
             for one in _served(workspace, Kind(kind), key, known, by_asset, meaning):
                 found.setdefault((workspace, one.key), []).append(one)
     made = [spell for those in found.values() for spell in _merged(those)]
     return sorted(made, key=lambda one: (one.workspace, one.key, one.span.begun))
+
+
+def _reasons(run: Sequence[State], meaning: Meaning) -> Iterator[tuple[str, Span]]:
+    whys = {one.valid_from: tuple(meaning.of_version(one.document)) for one in run}
+    for why in dict.fromkeys(why for those in whys.values() for why in those):
+        for span, _ in _runs(run, lambda one, why=why: why in whys[one.valid_from]):  # type: ignore[misc]
+            yield why, span
 
 
 def _active(state: State) -> bool:
@@ -204,7 +232,9 @@ def _runs(states: Sequence[State], holds: Callable[[State], bool]) -> Iterator[t
 def _span(held: Sequence[State]) -> Span:
     first, last = held[0].began, held[-1]
     if last.ended is None:
-        return Span(after=first.not_before, begun=first.not_after, until=last.last_seen, ended=None)
+        return Span(
+            after=first.not_before, begun=first.not_after, until=last.last_seen, ended=None, passed=last.last_pass
+        )
     until = last.ended.not_before if last.ended.not_before is not None else last.valid_from
     return Span(after=first.not_before, begun=first.not_after, until=until, ended=last.ended.not_after)
 
@@ -234,7 +264,7 @@ def _served(
                 for open_span, sending in serving:
                     if (met := span.meets(open_span)) is not None:
                         states = [*sending, *holding]
-                        yield Spell(workspace=workspace, key=model, span=met, because=[why], states=states)
+                        yield Spell(workspace=workspace, key=model, span=met, reasons=[(why, met)], states=states)
 
 
 def _model(deployment: State) -> str | None:
@@ -249,9 +279,9 @@ def _merged(those: Sequence[Spell]) -> Iterator[Spell]:
         made = waiting.pop(0)
         while (other := next((one for one in waiting if made.span.touches(one.span)), None)) is not None:
             waiting.remove(other)
-            because = list(dict.fromkeys([*made.because, *other.because]))
+            reasons = [*made.reasons, *other.reasons]
             states = list({id(one): one for one in (*made.states, *other.states)}.values())
-            made = replace(made, span=made.span.joined(other.span), because=because, states=states)
+            made = replace(made, span=made.span.joined(other.span), reasons=reasons, states=states)
         yield made
 
 
