@@ -12,7 +12,7 @@ from stocktake.cli.times import ago, exact, short
 
 _METRIC = re.compile(r"metrics[.\[].*\.value", re.DOTALL)
 _TIME = re.compile(r"(^|\.|_)(time|timestamp)(_ms)?$")
-_PLURAL = {"registered_model": "registered models", "logged_model": "logged models", "model_version": "model versions"}
+_PLURAL = {"data": "data", "registry": "registries"}
 
 
 def kind(name: str, count: int = 1) -> str:
