@@ -34,7 +34,7 @@ class LogFormat(StrEnum):
 
 app = typer.Typer(
     name="stocktake",
-    help="Take stock of MLflow servers and Azure ML workspaces: what is there, what changed, and how completely that was seen.",
+    help="Take stock of MLflow servers and Azure ML workspaces: what is there, what changed, how completely seen.",
     epilog=_EPILOG,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -77,7 +77,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Take stock of MLflow servers and Azure ML workspaces: what is there, what changed, and how completely that was seen.
+    """Take stock of MLflow servers and Azure ML workspaces: what is there, what changed, how completely seen.
 
     Answers go to stdout, everything else to stderr. Times without an offset are local time.
     """
