@@ -60,7 +60,7 @@ def planned() -> set[str]:
         (PLACE.scope, "Microsoft.MachineLearningServices/workspaces/read"),
         (f"{PLACE.scope}/models/m/versions", "Microsoft.MachineLearningServices/workspaces/models/versions/read"),
         (f"{PLACE.scope}/models/m/versions/1", "Microsoft.MachineLearningServices/workspaces/models/versions/read"),
-        (f"{PLACE.scope}/providers/Microsoft.Insights/diagnosticSettings", "Microsoft.Insights/diagnosticSettings/read"),
+        (f"{PLACE.scope}/providers/Microsoft.Insights/metrics", "Microsoft.Insights/metrics/read"),
         (f"{ACCOUNT}/blobServices/default", "Microsoft.Storage/storageAccounts/blobServices/read"),
         (RESOURCE_GRAPH, "Microsoft.ResourceGraph/resources/read"),
     ],
