@@ -17,6 +17,7 @@ import httpx
 
 from stocktake.core.assets import Kind, Mode
 from stocktake.core.errors import ConfigError, SourceError
+from stocktake.doctor import azure
 from stocktake.doctor.checks import Check, apart, fail, ok, warn
 from stocktake.making import address, make_source
 from stocktake.settings import MlflowSettings, Settings, WorkspaceSettings
@@ -29,6 +30,9 @@ _CLIENT_SECONDS = 90.0  # MLflow's client alone takes seconds to import
 
 def workspace(settings: Settings, one: WorkspaceSettings, environ: Mapping[str, str]) -> Iterator[Check]:
     """Everything about one workspace; after the first failure there is nothing more to ask."""
+    if one.azureml is not None:
+        yield from azure.workspace(settings, one, one.azureml, environ)
+        return
     try:
         source = make_source(one, settings, environ, lambda: datetime.now(UTC))
     except ConfigError as exc:
