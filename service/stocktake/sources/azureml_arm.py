@@ -45,6 +45,7 @@ class Parents:
 
     names: dict[str, str | None] = field(default_factory=dict)  # name -> latest version, where there is such a thing
     whole: bool = False  # whether that is all of them
+    error: SourceError | None = None  # why not
 
 
 class ArmLists:
@@ -162,21 +163,26 @@ class ArmLists:
         """Every page of a kind's lists, remembering the names that others are asked for by."""
         parents = self._parents[row.kind] = Parents()
         whole = True
-        for template in row.lists:
-            for page in self._pages(row, self.place.path(template)):
-                if row.kind in CHILDREN:
-                    parents.names |= {one.key: latest_version(one.raw) for one in page.items}
-                whole = whole and not page.problems
-                yield page
+        try:
+            for template in row.lists:
+                for page in self._pages(row, self.place.path(template)):
+                    if row.kind in CHILDREN:
+                        parents.names |= {one.key: latest_version(one.raw) for one in page.items}
+                    whole = whole and not page.problems
+                    yield page
+        except SourceError as exc:
+            parents.error = exc
+            raise
         parents.whole = whole
 
     def _of_each(self, row: Row, names: Iterable[str]) -> Iterator[Page]:
         """What belongs to every parent; an error at the end where not every parent is known."""
         assert row.per is not None
         yield from self._each(row, names)
-        if not self.parents(row.per).whole:
+        parents = self.parents(row.per)
+        if not parents.whole:
             raise SourceError(
-                Trouble.TRUNCATED,
+                parents.error.trouble if parents.error is not None else Trouble.TRUNCATED,
                 f"not every {row.per} could be listed, so {row.kind} of the others was not looked at",
                 next_step=f"See what is wrong with the scope of {row.per}; the next scan tries again.",
             )
