@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import pytest
 from sqlalchemy import Engine
@@ -16,11 +15,10 @@ from stocktake.core.redact import Redactor
 from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
-from stocktake.sources.arm import ArmConfig
-from stocktake.sources.azureml import AzureMl, AzureMlConfig
-from stocktake.sources.http import HttpConfig
+from stocktake.sources.azureml import AzureMl
 from stocktake.store import history
 from tests.azure.server import AzureServer, served
+from tests.servers.azureml import azureml_config
 
 KEY = b"k" * 32
 
@@ -33,13 +31,12 @@ class Told:
     server: AzureServer
     workspace: Workspace
     told: int = 0  # changes that were looked at
-    options: dict[str, Any] = field(default_factory=dict)
 
     def scan(self, mode: Mode = Mode.HOT) -> pipeline.ScanReport:
         """Take stock of it once."""
         return pipeline.scan(
             self.engine,
-            self._source,
+            lambda now: AzureMl(azureml_config(self.server, self.workspace, retries=0), now),
             workspace="w",
             source_name="azureml",
             uri=self.server.arm + self.workspace.scope,
@@ -48,24 +45,6 @@ class Told:
             key=KEY,
             guard=Guard(),
         )
-
-    def _source(self, now: Any) -> AzureMl:
-        http = HttpConfig(
-            base_url=self.server.arm,
-            token=self.server.token,
-            ca_file=str(self.server.ca_file),
-            retries=0,
-        )
-        config = AzureMlConfig(
-            arm=ArmConfig(http=http),
-            subscription=self.workspace.subscription,
-            resource_group=self.workspace.group,
-            workspace=self.workspace.name,
-            data_plane=http,
-            data_hosts=("localhost",),
-            **self.options,
-        )
-        return AzureMl(config, now)
 
     def changes(self, *, runs: bool = False) -> list[tuple[str, str, str, tuple[str, ...]]]:
         """What is new in the history: kind, key, what happened, and which fields."""
