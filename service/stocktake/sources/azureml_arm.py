@@ -116,7 +116,7 @@ class ArmLists:
                 continue
             if isinstance(found, Item):
                 yield key, found
-            elif says_absent(found):
+            elif says_absent(found, bodiless=kind is Kind.COMPUTE):
                 alive = self._alive() if alive is None else alive
                 if alive:
                     yield key, None
@@ -233,15 +233,15 @@ class ArmLists:
         )
 
 
-def says_absent(answer: Answer) -> bool:
+def says_absent(answer: Answer, *, bodiless: bool = False) -> bool:
     """Whether a 404 is about the asset that was asked for, rather than about the place it would be in.
 
-    The service says so by a code of its own; of a compute it answers without a body (recorded). What is missing in the
-    way of a proxy or a gateway says neither.
+    The service says so by a code of its own; of a compute it answers without a body (recorded: `bodiless`). What is
+    missing in the way of a proxy or a gateway says neither.
     """
     codes = arm_errors.codes(answer)
     if not codes:
-        return not answer.body.strip() or answer.body.strip() == b"null"
+        return bodiless and answer.body.strip() in (b"", b"null")
     if _WRONG_PLACE.intersection(codes):
         return False
     return any(code.endswith(("NotFound", "NotFoundError")) or code.startswith("NoSuch") for code in codes)
