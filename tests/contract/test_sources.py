@@ -29,11 +29,6 @@ MAKERS: Mapping[str, Callable[[], Source]] = {
 #: What each of them must find, where that is not what the shared server holds.
 EVERYTHING: Mapping[str, Callable[[], Mapping[Kind, set[str]]]] = {"azureml": lambda: keys_in(filled_azure()[1])}
 
-#: Kinds of which a source never promises more than what is new or moving, and why that suffices.
-ALWAYS_INCREMENTAL: Mapping[str, frozenset[Kind]] = {
-    "azureml": frozenset({Kind.CHILD_JOB})  # of jobs that have ended the children were read, and stay as they are
-}
-
 #: The content that the tests of hot passes look for.
 CONTENT: Mapping[str, Callable[[], Content]] = {"mlflow_files": lambda: filled_folder().content}
 
@@ -89,14 +84,13 @@ def test_a_sweep_finds_everything_and_promises_completeness(source: Source) -> N
         assert reading.assets(kind).keys() == keys
     assert len(reading.assets(Kind.WORKSPACE)) == 1
     assert len(reading.assets(Kind.WEBHOOK)) == (Kind.WEBHOOK in source.kinds)
-    incremental = {heard.scope.kind for heard in reading.heard if heard.promise is not ScopeState.COMPLETE}
-    assert incremental == ALWAYS_INCREMENTAL.get(source.name, frozenset())
+    assert {heard.promise for heard in reading.heard} == {ScopeState.COMPLETE}
 
 
 def test_an_asset_lies_in_a_partition_that_its_scope_covers(source: Source) -> None:
     for heard in read(source).heard:
         for asset in heard.assets.values():
-            assert asset.partition in (heard.scope.covers or ("",))
+            assert asset.partition in heard.scope.covers
             assert (asset.partition != "") == source.kinds[asset.kind].partitioned
 
 
@@ -186,8 +180,6 @@ def test_a_hot_pass_is_complete_in_small_kinds_and_promises_nothing_about_old_ru
     states = {Kind.RUN: {running: "RUNNING"}}  # where a server cannot be asked for it, the inventory knows
     reading = read(source, Mode.HOT, PlainKnown(looks=looks, states=states))
     for heard in reading.heard:
-        if heard.scope.kind in ALWAYS_INCREMENTAL.get(source.name, ()):
-            continue
         partitioned = source.kinds[heard.scope.kind].partitioned
         assert heard.error is None
         assert heard.promise is (ScopeState.INCREMENTAL if partitioned else ScopeState.COMPLETE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -21,21 +22,26 @@ atexit.register(_running.close)
 
 
 def azureml_source(
-    server: AzureServer, workspace: Workspace, clock: Clock | None = None, *, budget: int | None = None, **options: Any
+    server: AzureServer, watched: Workspace, clock: Clock | None = None, *, retries: int = 4, **options: Any
 ) -> AzureMl:
     """The source under test, with options of AzureMlConfig by name."""
     clock = clock or Clock()
-    http = HttpConfig(base_url=server.arm, token=server.token, ca_file=str(server.ca_file))
-    config = AzureMlConfig(
-        arm=ArmConfig(http=http, budget=budget),
-        subscription=workspace.subscription,
-        resource_group=workspace.group,
-        workspace=workspace.name,
-        data_plane=http,
-        data_hosts=options.pop("data_hosts", ("localhost",)),
-        **options,
-    )
+    config = azureml_config(server, watched, retries=retries, **options)
     return AzureMl(config, clock.now, sleep=clock.sleep, monotonic=clock.monotonic)
+
+
+def azureml_config(server: AzureServer, watched: Workspace, *, retries: int = 4, **options: Any) -> AzureMlConfig:
+    """How the loopback Azure is reached, with options of AzureMlConfig by name."""
+    http = HttpConfig(base_url=server.arm, token=server.token, ca_file=str(server.ca_file), retries=retries)
+    config = AzureMlConfig(
+        arm=ArmConfig(http=http),
+        subscription=watched.subscription,
+        resource_group=watched.group,
+        workspace=watched.name,
+        data_plane=http,
+        data_hosts=("localhost",),
+    )
+    return replace(config, **options)
 
 
 @cache

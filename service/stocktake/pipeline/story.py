@@ -197,7 +197,7 @@ class _Pass:
 
     def _heads(self, listing: Listing) -> heads.Heads | None:
         """What is published of a scope; None where the listing only shows what is new or moving."""
-        if not listing.scope.covers:
+        if not listing.scope.covers or listing.remains:
             return None
         with self.connection.begin():
             return heads.of_scope(self.connection, self.claim, listing.scope.kind, listing.scope.covers)

@@ -149,9 +149,7 @@ class AzureMl:
             yield self._gone_workspace(known)
             return
         if self._workspace is None:
-            self._tracking = mapping((known.document(Kind.WORKSPACE, WORKSPACE_KEY) or {}).get("properties")).get(
-                "mlFlowTrackingUri"
-            )
+            self._learn(known.document(Kind.WORKSPACE, WORKSPACE_KEY) or {})
             if self._tracking is None and self._arm_error is not None:
                 raise self._arm_error
         looked_at_runs, looked_at_jobs = known.last_look(Kind.RUN), known.last_look(Kind.JOB)
@@ -164,7 +162,7 @@ class AzureMl:
             yield self._apart(self._jobs(known, by_name=by_name))
         if self._config.history and self._open_history() is not None and self._data_error is None:
             due = known.parents_due(ENDED, CHILDLESS, looked_at_children)
-            yield self._children(due)
+            yield self._children(due, whole=self._lists.parents(Kind.JOB).whole)
 
     def parse(self, kind: Kind, raw: bytes) -> Asset:
         """Turn one raw item into an asset."""
@@ -195,14 +193,18 @@ class AzureMl:
     # ---- the workspace itself ---------------------------------------------------------------------------------------
 
     def _read(self, answer: Answer) -> None:
-        body = answer.json()
-        properties = mapping(mapping(body).get("properties"))
-        if properties.get("softDeletedAt"):
+        body = mapping(answer.json())
+        if mapping(body.get("properties")).get("softDeletedAt"):
             self._gone = "SoftDeleted"
             return
         self._workspace = answer
+        self._learn(body)
+
+    def _learn(self, body: Mapping[str, Any]) -> None:
+        """Take from the workspace where its other parts are: as it answers, or as it was when it last did."""
+        properties = mapping(body.get("properties"))
         self._tracking = properties.get("mlFlowTrackingUri")
-        self._lists.place = replace(self._place, location=str(mapping(body).get("location") or ""))
+        self._lists.place = replace(self._place, location=str(body.get("location") or ""))
         storage = properties.get("storageAccount")
         if isinstance(storage, str) and storage.startswith("/subscriptions/"):
             self._lists.storage_id = storage
@@ -312,14 +314,17 @@ class AzureMl:
                 return Listing(scope=scope, pages=self._lists.by_name(JOBS, names), promise=ScopeState.INCREMENTAL)
         return self._lists.listing(JOBS)
 
-    def _children(self, due: Sequence[str]) -> Listing:
+    def _children(self, due: Sequence[str], *, whole: bool) -> Listing:
+        """The children of the jobs whose children may be other than published. Where every job was listed, all are
+        known then: the children of a job that has ended stay as they were read."""
         assert self._history is not None
         pages = self._minded(self._history.children(due), arm=False)
         return Listing(
-            scope=Scope(kind=Kind.CHILD_JOB, covers=()),
+            scope=Scope(kind=Kind.CHILD_JOB) if whole else Scope(kind=Kind.CHILD_JOB, covers=()),
             pages=prefetch(pages) if self._config.read_ahead else pages,
-            promise=ScopeState.INCREMENTAL,
+            promise=ScopeState.COMPLETE if whole else ScopeState.INCREMENTAL,
             apart=True,
+            remains=True,
         )
 
     # ---- the data plane ---------------------------------------------------------------------------------------------

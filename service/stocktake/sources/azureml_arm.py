@@ -45,6 +45,7 @@ class Parents:
 
     names: dict[str, str | None] = field(default_factory=dict)  # name -> latest version, where there is such a thing
     whole: bool = False  # whether that is all of them
+    error: SourceError | None = None  # why not
 
 
 class ArmLists:
@@ -115,7 +116,7 @@ class ArmLists:
                 continue
             if isinstance(found, Item):
                 yield key, found
-            elif says_absent(found):
+            elif says_absent(found, bodiless=kind is Kind.COMPUTE):
                 alive = self._alive() if alive is None else alive
                 if alive:
                     yield key, None
@@ -162,21 +163,26 @@ class ArmLists:
         """Every page of a kind's lists, remembering the names that others are asked for by."""
         parents = self._parents[row.kind] = Parents()
         whole = True
-        for template in row.lists:
-            for page in self._pages(row, self.place.path(template)):
-                if row.kind in CHILDREN:
-                    parents.names |= {one.key: latest_version(one.raw) for one in page.items}
-                whole = whole and not page.problems
-                yield page
+        try:
+            for template in row.lists:
+                for page in self._pages(row, self.place.path(template)):
+                    if row.kind in CHILDREN:
+                        parents.names |= {one.key: latest_version(one.raw) for one in page.items}
+                    whole = whole and not page.problems
+                    yield page
+        except SourceError as exc:
+            parents.error = exc
+            raise
         parents.whole = whole
 
     def _of_each(self, row: Row, names: Iterable[str]) -> Iterator[Page]:
         """What belongs to every parent; an error at the end where not every parent is known."""
         assert row.per is not None
         yield from self._each(row, names)
-        if not self.parents(row.per).whole:
+        parents = self.parents(row.per)
+        if not parents.whole:
             raise SourceError(
-                Trouble.TRUNCATED,
+                parents.error.trouble if parents.error is not None else Trouble.TRUNCATED,
                 f"not every {row.per} could be listed, so {row.kind} of the others was not looked at",
                 next_step=f"See what is wrong with the scope of {row.per}; the next scan tries again.",
             )
@@ -227,15 +233,15 @@ class ArmLists:
         )
 
 
-def says_absent(answer: Answer) -> bool:
+def says_absent(answer: Answer, *, bodiless: bool = False) -> bool:
     """Whether a 404 is about the asset that was asked for, rather than about the place it would be in.
 
-    The service says so by a code of its own; of a compute it answers without a body (recorded). What is missing in the
-    way of a proxy or a gateway says neither.
+    The service says so by a code of its own; of a compute it answers without a body (recorded: `bodiless`). What is
+    missing in the way of a proxy or a gateway says neither.
     """
     codes = arm_errors.codes(answer)
     if not codes:
-        return not answer.body.strip() or answer.body.strip() == b"null"
+        return bodiless and answer.body.strip() in (b"", b"null")
     if _WRONG_PLACE.intersection(codes):
         return False
     return any(code.endswith(("NotFound", "NotFoundError")) or code.startswith("NoSuch") for code in codes)

@@ -34,11 +34,16 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _id(body: Mapping[str, Any]) -> str:
+    found = body.get("id")
+    return found if isinstance(found, str) else ""
+
+
 def key_of(body: Mapping[str, Any], what: str) -> str:
     """The name of an item; where an answer has none, the last part of its id."""
     name = body.get("name")
     if not isinstance(name, str) or not name:
-        name = str(body.get("id") or "").rstrip("/").rpartition("/")[2]
+        name = _id(body).rstrip("/").rpartition("/")[2]
     if not name:
         raise shape_error(f"{what} without name and id")
     return name
@@ -46,21 +51,21 @@ def key_of(body: Mapping[str, Any], what: str) -> str:
 
 def version_key(body: Mapping[str, Any], what: str) -> tuple[str, str]:
     """Container and version out of the id of a version: its name alone does not say of what it is the version."""
-    if found := _VERSION_ID.search(str(body.get("id") or "")):
+    if found := _VERSION_ID.search(_id(body)):
         return found[1], found[2]
     raise shape_error(f"{what} without an id that names its container")
 
 
 def deployment_key(body: Mapping[str, Any], what: str) -> tuple[str, str]:
     """Endpoint and deployment out of the id of a deployment."""
-    if found := _DEPLOYMENT_ID.search(str(body.get("id") or "")):
+    if found := _DEPLOYMENT_ID.search(_id(body)):
         return found[1], found[2]
     raise shape_error(f"{what} without an id that names its endpoint")
 
 
 def quota_key(body: Mapping[str, Any], what: str) -> str:
     """The id of a quota below the provider: the same name is in several places, and is an object besides."""
-    whole = str(body.get("id") or "")
+    whole = _id(body)
     below = whole.partition("/Microsoft.MachineLearningServices/")[2] or whole.partition("/quotas/")[2]
     if not below:
         raise shape_error(f"{what} without an id")

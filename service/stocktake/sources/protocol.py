@@ -60,12 +60,15 @@ class Listing:
     `promise` is the state that the scope takes when the pages end well: COMPLETE, FILTERED, INCREMENTAL, or
     UNSUPPORTED (no pages: this server does not offer the kind). `apart`: that it cannot be read, whyever, says nothing
     about the scopes that follow (they come from elsewhere, or the source itself leaves out what would fail too).
+    `remains`: what is published and not on the pages stands as it is, though the scope was seen completely: the source
+    knows that it cannot have changed since it was read.
     """
 
     scope: Scope
     pages: Iterator[Page]
     promise: ScopeState = ScopeState.COMPLETE
     apart: bool = False
+    remains: bool = False
 
 
 class Known(Protocol):
