@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from stocktake.demo import changes
+from stocktake.demo import azure_world, changes
 from stocktake.demo.world import child_environment
 from tests.integration.test_demo_world import gone
 
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.timeout(480)
 WITHIN_SECONDS = 120.0  # what is promised, once installed, to somebody whose machine does nothing else
 GIVE_UP_SECONDS = 360.0
 FAKE_SECRET = "not-a-real-password"
+STEPS: tuple[changes.Step | azure_world.AzureStep, ...] = (*changes.STEPS, *azure_world.STEPS)
 
 
 @dataclass(slots=True)
@@ -87,10 +88,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         found.seconds = time.monotonic() - began
         assert process.poll() is None, "".join(told) + errors.read_text()
         advice = dict(re.findall(r"^  export (\w+)=(.*)$", "".join(told), re.MULTILINE))
-        assert set(advice) == {"STOCKTAKE_DATA_DIR", "STOCKTAKE_CONFIG"}
+        assert set(advice) == {"STOCKTAKE_DATA_DIR", "STOCKTAKE_CONFIG", azure_world.TOKEN}
         next_door = environment | advice
         found.changes = json.loads(ask(next_door, "changes", "--output", "json"))
-        found.runs = json.loads(ask(next_door, "list", "run", "--output", "json"))
+        found.runs = json.loads(ask(next_door, "list", "run", "-W", "demonstration", "--output", "json"))
         found.status = json.loads(ask(next_door, "status", "--output", "json"))
         endpoint = re.search(r"http://127.0.0.1:\d+(?=/readyz)", "".join(told))
         assert endpoint is not None
@@ -125,12 +126,14 @@ def test_a_newcomer_sees_an_inventory_and_changes_within_two_minutes(seen: Seen)
 
 
 def test_every_change_behind_its_back_is_reported_and_no_other(seen: Seen) -> None:
-    expected = {(one.kind, one.name, one.type) for step in changes.STEPS for one in step.expected}
+    expected = {(one.kind, one.name, one.type) for step in STEPS for one in step.expected}
     assert sorted(told(change) for change in seen.changes) == sorted(expected)
 
 
-@pytest.mark.parametrize("step", changes.STEPS, ids=lambda step: step.what)
-def test_a_change_names_what_differs_and_between_which_looks(seen: Seen, step: changes.Step) -> None:
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.what)
+def test_a_change_names_what_differs_and_between_which_looks(
+    seen: Seen, step: changes.Step | azure_world.AzureStep
+) -> None:
     reported = {told(change): change for change in seen.changes}
     for one in step.expected:
         change = reported[one.kind, one.name, one.type]
@@ -161,10 +164,11 @@ def test_a_secret_never_reaches_the_inventory(seen: Seen) -> None:
 
 
 def test_everything_was_seen_completely(seen: Seen) -> None:
-    (workspace,) = seen.status
-    assert workspace["state"] == "complete"
-    assert workspace["configured"]
-    assert not workspace["withheld"]
+    assert {workspace["workspace"] for workspace in seen.status} == {"demonstration", azure_world.NAME}
+    for workspace in seen.status:
+        assert workspace["state"] == "complete"
+        assert workspace["configured"]
+        assert not workspace["withheld"]
 
 
 def test_it_goes_on_watching_with_health_over_http(seen: Seen) -> None:

@@ -7,6 +7,8 @@ watch; each demonstration begins with an empty inventory.
 from __future__ import annotations
 
 import fcntl
+import json
+import os
 import shlex
 import shutil
 import sys
@@ -22,6 +24,8 @@ from sqlalchemy import Engine, text
 
 from stocktake.core.assets import Kind, Lifecycle, Mode, ScanState
 from stocktake.core.errors import ConfigError
+from stocktake.demo import azure_world
+from stocktake.demo.azure_world import AzureWorld
 from stocktake.demo.world import DemoWorld, Interrupted, free_port, is_free
 from stocktake.pipeline import ScanReport, Stopped
 from stocktake.settings import Settings
@@ -37,6 +41,14 @@ _KINDS = (
     Kind.WORKSPACE, Kind.EXPERIMENT, Kind.RUN, Kind.LOGGED_MODEL, Kind.REGISTERED_MODEL, Kind.MODEL_VERSION,
     Kind.TRACE, Kind.WEBHOOK,
 )  # fmt: skip
+_AZURE_KINDS = (
+    Kind.WORKSPACE, Kind.JOB, Kind.CHILD_JOB, Kind.RUN, Kind.REGISTERED_MODEL, Kind.MODEL_VERSION, Kind.ONLINE_ENDPOINT,
+    Kind.ONLINE_DEPLOYMENT, Kind.COMPUTE, Kind.SCHEDULE, Kind.DATA_VERSION, Kind.ENVIRONMENT_VERSION, Kind.DATASTORE,
+    Kind.ROLE_ASSIGNMENT, Kind.STORAGE_ACCOUNT,
+)  # fmt: skip
+
+
+_COLUMNS = ("KIND", "ASSETS", "OF THESE", "FOR EXAMPLE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +65,7 @@ def demo_folder(data_dir: Path) -> Path:
     return data_dir / "demo"
 
 
-def demo_settings(settings: Settings, uri: str) -> Settings:
+def demo_settings(settings: Settings, uri: str, azure: AzureWorld | None = None) -> Settings:
     """Take a user's settings for everything that is not about what is watched or where it is kept."""
     web = settings.web.model_dump()
     if not is_free(settings.web.host, settings.web.port):
@@ -62,7 +74,10 @@ def demo_settings(settings: Settings, uri: str) -> Settings:
         settings.model_dump(exclude_unset=True, exclude={"database", "workspaces", "schedule", "telemetry"})
         | {
             "database": "embedded",
-            "workspaces": [{"name": WORKSPACE, "mlflow": {"uri": uri}}],
+            "workspaces": [
+                {"name": WORKSPACE, "mlflow": {"uri": uri}},
+                *([azure.configuration()] if azure is not None else []),
+            ],
             "schedule": {"hot": HOT, "sweep": SWEEP, "splay": 0.0},
             "web": web,
         }
@@ -86,24 +101,28 @@ def run_demo(
     """
     began = time.monotonic()
     folder = demo_folder(settings.data_dir)
-    with _alone(folder), DemoWorld(folder, stop=stop) as world:
+    with _alone(folder), DemoWorld(folder, stop=stop) as world, azure_world.azure_world(world.folder) as azure:
         try:
             show.tell("This is the demonstration. A real MLflow server runs on this machine, and stocktake watches it.")
+            show.tell(
+                "Beside it answers what looks like Azure: one Azure Machine Learning workspace, on this machine too."
+            )
             show.tell(f"Nothing of yours is touched: it has a folder of its own, {folder}.")
             show.tell("")
             show.tell("A small team trains models on the data sets of scikit-learn, while the server starts ...")
-            with open_app(demo_settings(settings, world.uri)) as app:
+            environ = dict(os.environ) | {azure_world.TOKEN: azure.token}
+            with open_app(demo_settings(settings, world.uri, azure), environ=environ) as app:
                 _empty(app.engine)
                 world.wait()
-                app = replace(app, settings=demo_settings(settings, world.uri))  # the port is certain only now
+                app = replace(app, settings=demo_settings(settings, world.uri, azure))  # the port is certain only now
                 _first_look(app, world, show)
-                _second_look(app, world, show)
-                _write_configuration(folder / CONFIG, app.settings, world.uri)
+                _second_look(app, world, azure, show)
+                _write_configuration(folder / CONFIG, app.settings, world.uri, azure)
                 show.tell("")
                 show.tell(f"All of this took {time.monotonic() - began:.0f} seconds. Now ask it yourself:")
 
                 def ready(url: str) -> None:
-                    for line in _next(world.uri, folder, url):
+                    for line in _next(world.uri, folder, url, azure):
                         show.tell(line)
 
                 watch(app, ready)
@@ -123,24 +142,32 @@ def _first_look(app: App, world: DemoWorld, show: Show) -> None:
     report = _scan(app, world)
     show.tell(f"The first look: {_looked(report)}. This is the inventory:")
     show.tell("")
-    show.table(("KIND", "ASSETS", "OF THESE", "FOR EXAMPLE"), list(inventory(app.engine)))
+    show.table(_COLUMNS, list(inventory(app.engine)))
+    report = _scan(app, world, azure_world.NAME)
+    show.tell("")
+    show.tell(f"And of the Azure workspace {azure_world.NAME}: {_looked(report)}:")
+    show.tell("")
+    show.table(_COLUMNS, list(inventory(app.engine, azure_world.NAME, _AZURE_KINDS)))
 
 
-def _second_look(app: App, world: DemoWorld, show: Show) -> None:
+def _second_look(app: App, world: DemoWorld, azure: AzureWorld, show: Show) -> None:
     show.tell("")
     show.tell("Now the team changes things, and tells nobody:")
     before = _now(app.engine)
     world.change(lambda what: show.tell(f"  - {what}"))
+    azure.change(lambda what: show.tell(f"  - {azure_world.NAME}, {what}"))
     show.tell("")
     report = _scan(app, world)
-    show.tell(f"The second look: {_looked(report)}. This is what stocktake found out:")
+    other = _scan(app, world, azure_world.NAME)
+    show.tell(f"The second look: {_looked(report)}; of {azure_world.NAME} {_looked(other)}.")
+    show.tell("This is what stocktake found out:")
     show.tell("")
     with app.engine.connect() as connection:
         show.changes(list(history.changes(connection, since=before)))
 
 
-def _scan(app: App, world: DemoWorld) -> ScanReport:
-    report = app.scan(WORKSPACE, Mode.SWEEP, stop=world.stop)
+def _scan(app: App, world: DemoWorld, workspace: str = WORKSPACE) -> ScanReport:
+    report = app.scan(workspace, Mode.SWEEP, stop=world.stop)
     if report.state == ScanState.FAILED:
         raise ConfigError(
             f"The demonstration's server could not be read: {report.error} {report.next_step} "
@@ -155,11 +182,13 @@ def _looked(report: ScanReport) -> str:
     return told if report.error is None else f"{told} ({report.error})"
 
 
-def inventory(engine: Engine) -> Iterator[tuple[str, str, str, str]]:
+def inventory(
+    engine: Engine, workspace: str = WORKSPACE, kinds: Sequence[Kind] = _KINDS
+) -> Iterator[tuple[str, str, str, str]]:
     """Yield a line for every kind that has assets: how many, in what states, and one of them by name."""
     with engine.connect() as connection:
-        for kind in _KINDS:
-            rows = list(history.list_assets(connection, kind, workspaces=[WORKSPACE]))
+        for kind in kinds:
+            rows = list(history.list_assets(connection, kind, workspaces=[workspace]))
             if not rows:
                 continue
             states = Counter(_word(row) for row in rows)
@@ -174,17 +203,20 @@ def _word(row: history.AssetRow) -> str:
     return "" if row.state in (None, "", "None") else str(row.state).lower()
 
 
-def _next(uri: str, folder: Path, endpoint: str) -> list[str]:
+def _next(uri: str, folder: Path, endpoint: str, azure: AzureWorld) -> list[str]:
     call = _command()
     return [
         "",
         "  # in another terminal, with the demonstration's own data:",
         f"  export STOCKTAKE_DATA_DIR={shlex.quote(str(folder))}",
         f"  export STOCKTAKE_CONFIG={shlex.quote(str(folder / CONFIG))}",
+        f"  export {azure_world.TOKEN}={azure.token}",
         f"  {call} status",
         f"  {call} list run --where state=FAILED",
         f"  {call} history registered_model tumour-screening",
         f"  {call} changes --expand",
+        f"  {call} history online_endpoint online-000",
+        f"  {call} lineage model_version {azure_world.MODEL}/2",
         "  # its password became a fingerprint before it was stored:",
         f"  {call} show run elastic-net",
         "",
@@ -196,11 +228,12 @@ def _next(uri: str, folder: Path, endpoint: str) -> list[str]:
     ]
 
 
-def _write_configuration(file: Path, settings: Settings, uri: str) -> None:
+def _write_configuration(file: Path, settings: Settings, uri: str, azure: AzureWorld) -> None:
     """Leave a configuration for the terminal next door, where `stocktake scan` and `doctor` then work as well."""
     file.write_text(
         "# Written by each demonstration; edits are lost.\n"
         f'workspaces:\n  - name: {WORKSPACE}\n    mlflow: {{uri: "{uri}"}}\n'
+        f"  - {json.dumps(azure.configuration())}\n"
         f"schedule: {{hot: {HOT}, sweep: {SWEEP}, splay: 0}}\n"
         f'web: {{host: "{settings.web.host}", port: {settings.web.port}}}\n',
         encoding="utf-8",

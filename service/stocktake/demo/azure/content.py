@@ -8,7 +8,7 @@ from datetime import datetime
 
 from stocktake.demo.azure import assets, resources, serving
 from stocktake.demo.azure.job_views import Place, arm_body
-from stocktake.demo.azure.jobs import Job, Jobs
+from stocktake.demo.azure.jobs import TYPES, Job, Jobs
 from stocktake.demo.azure.seeded import Body, merged, mix
 from stocktake.demo.azure.shelf import Shelf, fixed
 
@@ -31,6 +31,7 @@ class Size:
     batch_endpoints: int = 1
     schedules: int = 2
     connections: int = 2
+    types: tuple[str, ...] = TYPES  # of jobs, each as often as it is named
     exotic: bool = False  # jobs of a type that clients do not know, or choke on (Labeling)
 
 
@@ -62,7 +63,7 @@ class Content:
         self._hosts = hosts
         self.jobs = Jobs(
             seed=seed, count=size.jobs, began=began, children=size.children, experiments=max(1, size.experiments),
-            exotic=size.exotic, live=min(size.live, size.jobs),
+            exotic=size.exotic, live=min(size.live, size.jobs), types=size.types,
         )  # fmt: skip
         self._patch: Body = {}
         self._storage: Body = {}

@@ -6,7 +6,7 @@ three views of the same facts (job_views.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -15,7 +15,8 @@ from stocktake.demo.azure.seeded import PEOPLE, code_index, code_name, guid, mix
 TERMINAL = frozenset({"Completed", "Failed", "Canceled"})
 #: What a job goes through, and how many seconds it stays there; a Running job stays as long as its own fate says.
 PATH = (("NotStarted", 5), ("Queued", 40), ("Preparing", 60), ("Starting", 20), ("Running", 600), ("Finalizing", 15))
-_TYPES = ("Command",) * 12 + ("Sweep",) * 3 + ("Pipeline",) * 3 + ("AutoML", "Spark")
+#: The types of jobs, each as often as it is named.
+TYPES = ("Command",) * 12 + ("Sweep",) * 3 + ("Pipeline",) * 3 + ("AutoML", "Spark")
 PARENTS = frozenset({"Sweep", "Pipeline", "AutoML"})
 
 
@@ -48,8 +49,18 @@ class Jobs:
     """All jobs of a workspace, oldest first by index; lists show the newest first."""
 
     def __init__(
-        self, *, seed: int, count: int, began: datetime, children: int, experiments: int, exotic: bool, live: int
+        self,
+        *,
+        seed: int,
+        count: int,
+        began: datetime,
+        children: int,
+        experiments: int,
+        exotic: bool,
+        live: int,
+        types: Sequence[str] = TYPES,
     ) -> None:
+        self.types = types
         self.seed, self.count, self.began = seed, count, began
         self.children_each, self.experiments, self.exotic = children, experiments, exotic
         self._added = 0
@@ -172,7 +183,7 @@ class Jobs:
         created = self.began - timedelta(minutes=7 * (self.count - index), seconds=number % 400)
         started = created + timedelta(seconds=20 + (number >> 9) % 300)
         status = ("Completed",) * 17 + ("Failed",) * 2 + ("Canceled",)
-        kind = _TYPES[(number >> 18) % len(_TYPES)]
+        kind = self.types[(number >> 18) % len(self.types)]
         if self.exotic:
             kind = {5: "Labeling", 50: "FineTuning"}.get(index % 97, kind)
         name = code_name(self.seed, index)
