@@ -194,6 +194,22 @@ def test_the_day_is_the_day_of_the_zone(audited: Audited) -> None:
     assert "no time zone 'Mars/Base'" in wrong.err
 
 
+def test_the_sql_of_the_auditors_page_names_the_same_versions(audited: Audited) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "audit.md").read_text()
+    sql = page.split("<!-- sql: a test runs it -->\n```sql\n")[1].split("```")[0].rstrip().rstrip(";")
+    with audited.engine.connect() as connection:
+        rows = {row.key: row for row in connection.exec_driver_sql(sql)}
+    told = ask(audited, "--at", DAY, "--tz", "UTC", code=3)
+    assert rows.keys() == set(versions(told))
+    for one in told:
+        row = rows[f"{one['model']}/{one['version']}"]
+        assert (row.run_id, row.code_version, row.data_version) == (
+            one["run"],
+            one["code_version"],
+            one["data_version"],
+        )
+
+
 def test_the_evidence_names_changes_scans_and_states_that_the_history_holds(audited: Audited) -> None:
     changes = {one["id"]: one for one in audited.cli("changes", "--expand", "-o", "json").json()}
     for one in ask(audited, "risk", "--at", DAY, "--tz", "UTC", code=3):
