@@ -18,6 +18,7 @@ from stocktake.sources import SOURCES
 from stocktake.sources.arm import THROTTLE_FLOOR, ArmConfig
 from stocktake.sources.arm_bucket import Bucket
 from stocktake.sources.arm_errors import explain
+from stocktake.sources.arm_patience import Patience
 from stocktake.sources.azure_identity import CLOUDS, Cloud, CredentialConfig, Identities
 from stocktake.sources.azureml import AzureMlConfig
 from stocktake.sources.http import HttpConfig
@@ -161,6 +162,7 @@ def azureml_config(
             throttle_floor=THROTTLE_FLOOR,
             slots=shared.slots(f"data plane of {cloud.resource_manager}", many),
             explain=explain,
+            heard=Patience().heard,
         ),
         data_hosts=cloud.data_hosts,
         principal=credential.words,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from stocktake.core.errors import ConfigError, SourceError
@@ -19,6 +19,7 @@ from stocktake.doctor import azure_rights
 from stocktake.doctor.checks import Check, apart, fail, ok, warn
 from stocktake.making import Shared, azureml_config, credential_of
 from stocktake.settings import AzureMlSettings, Settings, WorkspaceSettings
+from stocktake.settings.timing import format_duration
 from stocktake.sources.arm import Arm
 from stocktake.sources.arm_errors import codes
 from stocktake.sources.azure_identity import bearer
@@ -84,11 +85,11 @@ def _credential(
     said = f"{credential_of(one, azureml, environ).words}: {who.words}"
     if who.ends is None:
         return ok("credential", said, one.name)
-    left = who.ends - datetime.now(UTC).timestamp()
-    if left <= 0:
+    left = timedelta(minutes=(who.ends - datetime.now(UTC).timestamp()) // 60)
+    if left <= timedelta():
         step = "Set this machine's clock (NTP), or renew the token: Azure will refuse it."
-        return fail("credential", f"{said}; the token ended {-left / 60:,.0f} minutes ago", step, one.name)
-    said += f"; the token is good for {left / 60:,.0f} minutes"
+        return fail("credential", f"{said}; the token ended {format_duration(-left)} ago", step, one.name)
+    said += f"; the token is good for {format_duration(left)}"
     if azureml.credential == "token":
         step = "Let a service that runs on its own use another credential: nobody renews this one."
         return warn("credential", said, step, one.name)

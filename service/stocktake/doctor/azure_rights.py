@@ -156,7 +156,7 @@ def _tier(one: WorkspaceSettings, arm: Arm, account: str, *, whole: bool) -> Che
         held = grants(arm.get(path, _PERMISSIONS).json())
     except SourceError as exc:
         step = f"Assign Microsoft.Authorization/permissions/read to know more ({_GUIDE})."
-        return warn("tier", f"{first}; what more it may do is not told: {exc.what}", step, one.name)
+        return warn("tier", f"{first}; how far it reaches over blobs is not told: {exc.what}", step, one.name)
     over_blobs = [grant for grant in held if grant.allows_data(BLOBS)]
     if not over_blobs:
         blobs = "blobs are neither listed (3) nor read (4): what artifacts take and which are orphans is not known"

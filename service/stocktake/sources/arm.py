@@ -20,6 +20,7 @@ import msgspec
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.sources import arm_errors
 from stocktake.sources.arm_bucket import Bucket, Cut, Late
+from stocktake.sources.arm_patience import Patience
 from stocktake.sources.http import Answer, HttpClient, HttpConfig, retry_after
 from stocktake.sources.mlflow_pages import encode
 from stocktake.sources.mlflow_values import decode
@@ -27,8 +28,6 @@ from stocktake.sources.protocol import Traffic
 
 #: Azure's recorded 429s carry no Retry-After; their message says 20 seconds.
 THROTTLE_FLOOR = 20.0
-#: Waits before a 403 is believed that may mean load: Azure is seen to answer so where it means throttling.
-SLOW = (10.0, 20.0, 40.0)
 LEFT = "x-ms-ratelimit-remaining-subscription-reads"
 _PAGE_FACTOR = 4  # a page of an ARM list cannot be asked for in halves, so it may be larger than one of MLflow's
 
@@ -79,13 +78,12 @@ class Arm:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.requests = 0  # of this client, retries included: what the budget is spent on
-        self.throttled = 0  # answers that refused for load
         self._config = config
         self._now = now
         self._member = config.member or self
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._doubtful = True  # whether a 403 that names no right may still mean load
+        self._patience = Patience()
         self._base = urlsplit(config.http.base_url.rstrip("/"))
         self._http = HttpClient(
             replace(
@@ -205,32 +203,10 @@ class Arm:
         left = answer.headers.get(LEFT, "")
         if bucket is not None and left.isdigit():
             bucket.left(int(left))
-        if answer.status == 429:
-            with self._lock:
-                self.throttled += 1
-                self._doubtful = True
-            if bucket is not None:
-                told = retry_after(answer.headers.get("retry-after"), self._now())
-                bucket.pause(THROTTLE_FLOOR if told is None else told)
-            return None
-        if answer.status == 401 and attempt == 0:
-            return 0.0 if arm_errors.STALE_TOKENS.intersection(arm_errors.codes(answer)) else None
-        return self._patience(answer, attempt) if answer.status == 403 else None
-
-    def _patience(self, answer: Answer, attempt: int) -> float | None:
-        """How long to wait before a 403 is asked about again; None: it is believed.
-
-        It is doubted where this client was throttled, or where no missing right is named. One that outlasts the
-        waits ends the doubt, until the next throttling: a denied workspace must not cost minutes for each kind.
-        """
-        with self._lock:
-            named = bool(arm_errors.DENIALS.intersection(arm_errors.codes(answer)))
-            if not self._doubtful or (named and not self.throttled):
-                return None
-            if attempt < len(SLOW):
-                return SLOW[attempt]
-            self._doubtful = False
-            return None
+        if answer.status == 429 and bucket is not None:
+            told = retry_after(answer.headers.get("retry-after"), self._now())
+            bucket.pause(THROTTLE_FLOOR if told is None else told)
+        return self._patience.heard(answer, attempt)
 
 
 class _Turn:

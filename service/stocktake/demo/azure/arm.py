@@ -213,6 +213,8 @@ class Arm:
                 return below["/".join(rest)]
             if rest in (["inventorypolicies"], ["managementpolicies"], ["blobservices"]):
                 return {"value": [body for path, body in below.items() if path.startswith(rest[0])]}
+            if rest == ["providers", "microsoft.authorization", "permissions"]:
+                return {"value": [{"actions": ["*/read"], "notActions": [], "dataActions": [], "notDataActions": []}]}
             if rest == ["inventorypolicies", "default"]:
                 raise gateway_error(
                     404, "BlobInventoryPolicyNotFound", "No blob inventory policy found in the account."
