@@ -16,9 +16,14 @@ from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.pipeline import ScanReport
 from stocktake.settings import load_settings
+from stocktake.sources.arm import ArmConfig
+from stocktake.sources.azure_identity import CredentialConfig, Token
+from stocktake.sources.azureml import AzureMl
 from stocktake.wiring import App, open_app
 from tests.azure.config import TOKEN, configuration
 from tests.azure.server import AzureServer, served
+from tests.servers.azureml import azureml_config
+from tests.servers.reading import Clock, read
 
 
 @pytest.fixture
@@ -122,3 +127,21 @@ def test_what_is_read_and_by_whom_is_in_the_ledger_without_the_token(app: App, a
     assert azure.token() not in row.identity
     assert uri.startswith(f"{azure.arm}/subscriptions/")
     assert uri.endswith("/workspaces/w0")
+
+
+def test_a_token_that_ends_in_the_middle_of_a_scan_is_renewed_ahead_of_its_end(azure: AzureServer) -> None:
+    estate = azure.estate
+    token = Token(
+        CredentialConfig(), "s/.default", credential=lambda _: azure.credential, clock=lambda: estate.now().timestamp()
+    )
+    azure.faults.latency(3400, estate.tick, "models", times=1)  # most of the hour that a token lives
+    azure.faults.latency(3400, estate.tick, "experiments/search", times=1)
+    config = azureml_config(azure, estate.workspace("w0"))
+    http = replace(config.data_plane, token=token)
+    clock = Clock()
+    source = AzureMl(replace(config, arm=ArmConfig(http=http), data_plane=http), clock.now, sleep=clock.sleep)
+    heard = read(source).heard
+    source.close()
+    assert [one.error for one in heard if one.error] == []
+    assert len(azure.credential.asked) == 3
+    assert azure.seen.count(status=401) == 0
