@@ -61,7 +61,9 @@ def source_name(workspace: WorkspaceSettings) -> str:
 def address(workspace: WorkspaceSettings) -> str:
     """Return what is watched, as one string without a secret; an MLflow workspace is part of it."""
     if workspace.azureml is not None:
-        return cloud_of(workspace.azureml).resource_manager + scope_of(workspace.azureml)
+        given = workspace.azureml  # Azure tells upper and lower case apart in no name
+        names = {"resource_group": given.resource_group.lower(), "workspace": given.workspace.lower()}
+        return cloud_of(given).resource_manager + scope_of(given.model_copy(update=names))
     mlflow = workspace.mlflow
     assert mlflow is not None
     if mlflow.folder is not None:

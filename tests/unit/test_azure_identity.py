@@ -18,7 +18,16 @@ from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 
 from stocktake.core.errors import SourceError, Trouble
-from stocktake.sources.azure_identity import CLOUDS, Cloud, CredentialConfig, Identities, Token, bearer, refused
+from stocktake.sources.azure_identity import (
+    CLOUDS,
+    Cloud,
+    CredentialConfig,
+    Identities,
+    Token,
+    bearer,
+    make_credential,
+    refused,
+)
 from tests.servers.recording_proxy import RecordingProxy, recording_proxy, status
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
@@ -238,3 +247,29 @@ def test_a_token_that_says_nothing_stands_for_nobody_known(token: str) -> None:
 def test_a_token_given_as_it_is_is_never_fetched() -> None:
     config = replace(CredentialConfig(), kind="token", token="given")
     assert Token(config, "s", credential=lambda _: pytest.fail("not needed"))() == "given"
+
+
+@pytest.mark.parametrize("cloud", ["AzureCloud", "AzureChinaCloud", "AzureUSGovernment"])
+@pytest.mark.parametrize("kind", ["default", "developer", "managed-identity", "service-principal", "workload-identity"])
+def test_every_credential_is_one_that_the_library_takes(
+    kind: str, cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "token"))
+    config = CredentialConfig(kind=kind, cloud=CLOUDS[cloud], tenant=TENANT, client_id=CLIENT, client_secret="x")
+    credential = make_credential(config)
+    assert callable(credential.get_token)
+    if kind == "service-principal":
+        file = tmp_path / "client.pem"
+        trustme.CA().issue_cert("client", key_type=trustme.KeyType.RSA).private_key_and_cert_chain_pem.write_to_path(
+            str(file)
+        )
+        assert callable(make_credential(replace(config, client_certificate=str(file))).get_token)
+
+
+def test_a_workload_identity_that_is_not_set_up_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "AZURE_TENANT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SourceError) as caught:
+        Identities().token(CredentialConfig(kind="workload-identity"))()
+    assert "not fully configured here" in caught.value.what
+    assert "azure.workload.identity/use" in caught.value.next_step

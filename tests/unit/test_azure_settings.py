@@ -131,6 +131,7 @@ def test_what_will_not_work_here_is_seen_before_anything_is_asked(
 def test_the_same_workspace_in_another_case_is_the_same_place(load: Any) -> None:
     settings = load({}, {"workspace": "FRAUD-PROD", "resource_group": "ML-RG"}, {"workspace": "other"})
     assert [(problem.path, problem.workspace) for problem in check(settings, {})] == [("workspaces[1].azureml", "w1")]
+    assert address(settings.workspaces[0]) == address(settings.workspaces[1]) != address(settings.workspaces[2])
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ class AzureMlSettings(Model):
         None, description="Name of the environment variable that holds the service principal's secret."
     )
     client_certificate: Path | None = Field(
-        None, description="Or its certificate: a PEM file with the key, not protected by a password."
+        None, description="Or its certificate: a PEM file with the (RSA) key, not protected by a password."
     )
     token_env: Variable | None = Field(None, description="Name of the environment variable with the bearer token.")
     ca_file: Path | None = Field(None, description="PEM file of authorities to trust besides the system's.")

@@ -278,7 +278,9 @@ class HttpClient:
         """One attempt, with the redirects that stay on the host. Returns the answer and its Retry-After."""
         for _ in range(6):
             self._guard(method, url)
+            asked = self._monotonic()
             with self._config.slots:  # the wait for a slot is none of the server's time
+                deadline += self._monotonic() - asked
                 found = self._exchange(method, url, content, what, limit, deadline, retry=retry)
             if not isinstance(found, httpx.Response):
                 return found
