@@ -16,7 +16,7 @@ import trustme
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.sources.arm import Arm, ArmConfig, ArmPage, split
 from stocktake.sources.arm_bucket import Bucket
-from stocktake.sources.arm_errors import AzureError, explain
+from stocktake.sources.arm_errors import MEANINGS, AzureError, explain
 from stocktake.sources.http import Answer, ForbiddenRequest, HttpConfig
 from tests.servers.reading import Clock
 from tests.servers.recording_proxy import Action, RecordingProxy, Reply, Seen, cut, hang, recording_proxy, status
@@ -298,6 +298,13 @@ def test_an_error_is_what_an_operator_thinks_it_is(code: int, body: Any, trouble
     assert (found.trouble, found.status) == (trouble, code)
     assert step in found.next_step
     assert found.next_step.endswith((".", "?"))
+
+
+def test_every_trouble_that_azure_can_be_in_is_told_of_in_the_guide() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "azure-permissions.md").read_text("utf-8")
+    for trouble, step in MEANINGS.values():
+        assert f"| `{trouble}` |" in guide
+        assert step.endswith((".", "?"))
 
 
 def test_every_code_of_an_error_is_kept_from_the_general_to_the_specific() -> None:
