@@ -22,14 +22,13 @@ import msgspec
 
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
-from stocktake.core.job_states import ENDED
 from stocktake.sources import arm_errors, mlflow_documents
 from stocktake.sources.arm import THROTTLE_FLOOR, Arm, ArmConfig
 from stocktake.sources.azureml_arm import ArmLists
 from stocktake.sources.azureml_documents import OUR_WORD, WORKSPACE_KEY, parse
 from stocktake.sources.azureml_history import RunHistory
 from stocktake.sources.azureml_hosts import DataPlane, data_plane
-from stocktake.sources.azureml_jobs import CHILDLESS
+from stocktake.sources.azureml_jobs import CHILDLESS, ENDED
 from stocktake.sources.azureml_lifting import mapping
 from stocktake.sources.azureml_plan import JOBS, ROWS, STORAGE, Place, Row, soft_deleted
 from stocktake.sources.http import Answer, HttpClient, HttpConfig

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stocktake.core.assets import Asset, Kind
-from stocktake.core.job_states import ENDED
 from stocktake.sources.azureml_left_out import WHILE_RUNNING, kept
 from stocktake.sources.azureml_lifting import key_of, lifecycle, mapping, moment, reference, tagged
 from stocktake.sources.mlflow_values import digest, first, required_text, text, without
+
+#: States that a job does not leave any more.
+ENDED = frozenset({"Completed", "Failed", "Canceled"})
 
 #: Types that never have children: there is nothing to ask about one.
 CHILDLESS = frozenset({"Command", "Spark", "Import", "Labeling"})

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/reference/azureml.md: `python -m stocktake.sources.azureml_reference docs/reference/azureml.md`."""
+"""Writes the tables of docs/reference/azureml.md: `python -m stocktake.sources.azureml_reference PAGE`."""
 
 from __future__ import annotations
 
