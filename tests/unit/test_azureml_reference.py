@@ -27,7 +27,7 @@ def test_the_sums_on_the_page_are_those_of_the_plan() -> None:
     hot = planned(Mode.HOT, Sizes(run_pages=with_ended))
     assert f"**{sweep} + C + E + ⌈J/p⌉ + D**" in text
     assert f"it is {bare} in place of {sweep}" in text
-    assert f"**{hot} + E + c + n + r + D**" in text
+    assert f"**{hot} + E + c + 2n + r + D**" in text
 
 
 def test_every_state_on_the_page_is_mapped_as_the_code_maps_it() -> None:
