@@ -264,8 +264,9 @@ def test_a_sweep_and_a_hot_pass_ask_as_often_as_the_plan_says(
     plan = Sizes(
         items=items,
         asked={Kind.REGISTERED_MODEL: 1, Kind.DATA: 0, Kind.ENVIRONMENT: 0, Kind.COMPONENT: 0, Kind.JOB: len(running)},
+        timed=len(running),
         parents=1,
-        child_pages=server.seen.count(plane="history") - 1,
+        child_pages=server.seen.count(family="runs/children") - 1,
         run_pages=server.seen.count(plane="mlflow"),
         posture=posture,
     )

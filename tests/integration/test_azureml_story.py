@@ -62,6 +62,12 @@ class Told:
         with self.engine.connect() as connection:
             return next((row.state for row in history.list_assets(connection, kind) if row.key == key), None)
 
+    def times(self, key: str) -> tuple[bool, bool]:
+        """Whether the start and the end of a job are known."""
+        with self.engine.connect() as connection:
+            row = next(row for row in history.list_assets(connection, Kind.JOB) if row.key == key)
+        return row.started_at is not None, row.ended_at is not None
+
     def keys(self, kind: Kind) -> set[str]:
         """What is published of a kind."""
         with self.engine.connect() as connection:
@@ -104,6 +110,27 @@ def test_a_job_moves_through_its_states_and_each_is_told_once(told: Told) -> Non
     told.scan()
     told.scan(Mode.SWEEP)
     assert told.changes() == []
+
+
+def test_the_times_of_a_job_come_from_run_history_and_without_it_the_job_is_there_all_the_same(told: Told) -> None:
+    told.scan(Mode.SWEEP)
+    told.workspace.submit_job("train-1")
+    told.workspace.move_job("train-1", "Running")
+    told.scan()
+    assert told.times("train-1") == (True, False)
+    told.workspace.move_job("train-1", "Completed")
+    told.scan(Mode.SWEEP)  # whichever pass sees the end
+    assert told.times("train-1") == (True, True)
+    told.changes()
+    told.scan()
+    told.scan(Mode.SWEEP)
+    assert told.changes() == []  # who is asked about its times changes, and is no change of the job
+    told.workspace.submit_job("train-2")
+    told.workspace.move_job("train-2", "Running")
+    told.server.faults.status(403, "runs", times=None)
+    told.scan()
+    assert told.state(Kind.JOB, "train-2") == "Running"
+    assert told.times("train-2") == (False, False)
 
 
 def test_a_hot_pass_asks_by_name_for_what_runs_and_lists_no_jobs(told: Told) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from stocktake.core import canonical
 from stocktake.core.assets import Kind
-from stocktake.core.job_states import ENDED, RUN_STATUS
+from stocktake.core.reconcile import MLFLOW_STATES
 from stocktake.core.redact import Redactor
 from stocktake.sources.azureml_documents import parse
+from stocktake.sources.azureml_jobs import ENDED
 from stocktake.sources.azureml_left_out import WHILE_RUNNING, Why, rows
 from tests.azureml_recordings import Recorded, recorded
 
@@ -127,7 +128,7 @@ def test_of_every_recorded_job_the_state_is_known_and_the_time_it_was_made_is_re
         if kind in (Kind.JOB, Kind.CHILD_JOB) and where.startswith("recordings"):
             asset = parse(kind, json.dumps(body).encode())
             if "status" in body or "properties" in body:  # the resource manager shows a step without properties
-                assert asset.state in RUN_STATUS, where
+                assert asset.state in MLFLOW_STATES, where
             assert asset.created_at is not None, where
             states.add(asset.state)
     assert states >= {"Queued", "Preparing", "Starting", "Running", "Finalizing", "CancelRequested", *ENDED} - {

@@ -22,19 +22,19 @@ import msgspec
 
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
-from stocktake.core.job_states import ENDED
 from stocktake.sources import arm_errors, mlflow_documents
 from stocktake.sources.arm import THROTTLE_FLOOR, Arm, ArmConfig
 from stocktake.sources.azureml_arm import ArmLists
 from stocktake.sources.azureml_documents import OUR_WORD, WORKSPACE_KEY, parse
 from stocktake.sources.azureml_history import RunHistory
 from stocktake.sources.azureml_hosts import DataPlane, data_plane
-from stocktake.sources.azureml_jobs import CHILDLESS
+from stocktake.sources.azureml_jobs import CHILDLESS, ENDED, HISTORY, times
 from stocktake.sources.azureml_lifting import mapping
 from stocktake.sources.azureml_plan import JOBS, ROWS, STORAGE, Place, Row, soft_deleted
 from stocktake.sources.http import Answer, HttpClient, HttpConfig
 from stocktake.sources.mlflow_pages import encode
 from stocktake.sources.mlflow_rest import Dialect, MlflowRest, MlflowRestConfig
+from stocktake.sources.mlflow_values import decode
 from stocktake.sources.prefetch import prefetch
 from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
 
@@ -159,7 +159,7 @@ class AzureMl:
         yield from self._runs(mode, known)
         if not self._arm_is_down():
             by_name = mode is Mode.HOT and _together(looked_at_runs, looked_at_jobs) and self._runs_read
-            yield self._apart(self._jobs(known, by_name=by_name))
+            yield self._jobs(known, by_name=by_name)
         if self._config.history and self._open_history() is not None and self._data_error is None:
             due = known.parents_due(ENDED, CHILDLESS, looked_at_children)
             yield self._children(due, whole=self._lists.parents(Kind.JOB).whole)
@@ -288,8 +288,11 @@ class AzureMl:
         return self._arm_error is not None and self._arm_error.trouble in _DOWN
 
     def _apart(self, listing: Listing) -> Listing:
-        pages = self._minded(listing.pages, arm=True)
-        return replace(listing, pages=prefetch(pages) if self._config.read_ahead else pages, apart=True)
+        return replace(listing, pages=self._ahead(listing.pages), apart=True)
+
+    def _ahead(self, pages: Iterator[Page]) -> Iterator[Page]:
+        pages = self._minded(pages, arm=True)
+        return prefetch(pages) if self._config.read_ahead else pages
 
     def _minded(self, pages: Iterator[Page], *, arm: bool) -> Iterator[Page]:
         """The same pages; what keeps a whole part from answering is remembered."""
@@ -303,16 +306,50 @@ class AzureMl:
     # ---- jobs -------------------------------------------------------------------------------------------------------
 
     def _jobs(self, known: Known, *, by_name: bool) -> Listing:
+        running = known.unfinished(Kind.JOB, ENDED)
         if by_name:
-            running = known.unfinished(Kind.JOB, ENDED)
             fresh = list(self._fresh)
             there = known.among(Kind.JOB, fresh)
             names = list(dict.fromkeys([*running, *(name for name in fresh if name not in there)]))
             listed = sum(known.partition_sizes(Kind.JOB).values()) // _JOBS_IN_A_PAGE
             if len(names) <= max(_NAMES_AT_LEAST, listed):
-                scope = Scope(kind=Kind.JOB, covers=())
-                return Listing(scope=scope, pages=self._lists.by_name(JOBS, names), promise=ScopeState.INCREMENTAL)
-        return self._lists.listing(JOBS)
+                pages = self._ahead(self._lists.by_name(JOBS, names))
+                return Listing(
+                    scope=Scope(kind=Kind.JOB, covers=()),
+                    pages=self._timed(pages, lambda keys: keys),
+                    promise=ScopeState.INCREMENTAL,
+                    apart=True,
+                )
+        listing = self._apart(self._lists.listing(JOBS))
+        if known.last_look(Kind.JOB) is None:
+            return listing  # a baseline of any size: their runs tell the times
+        moving = frozenset(running)
+
+        def wanted(keys: frozenset[str]) -> frozenset[str]:
+            return (keys & moving) | (keys - known.among(Kind.JOB, sorted(keys)))
+
+        return replace(listing, pages=self._timed(listing.pages, wanted))
+
+    def _timed(self, pages: Iterator[Page], wanted: Callable[[frozenset[str]], frozenset[str]]) -> Iterator[Page]:
+        """The same pages; jobs that are new or had not ended carry what run-history tells of them, if it does."""
+        for page in pages:
+            asked = wanted(frozenset(one.key for one in page.items))
+            yield replace(page, items=[self._with_times(one) if one.key in asked else one for one in page.items])
+
+    def _with_times(self, job: Item) -> Item:
+        history = self._open_history() if self._data_error is None else None
+        if history is None:
+            return job
+        try:
+            run = history.one(job.key)
+        except SourceError as exc:
+            if exc.trouble in UNOBSERVABLE | _DOWN:
+                self._data_error = exc  # jobs do without; the children's scope is left out as well
+            return job
+        found = times(mapping(decode(run.raw))) if run is not None else {}
+        return (
+            Item(job.key, b'%s,"%s":%s}' % (job.raw.rstrip()[:-1], HISTORY.encode(), encode(found))) if found else job
+        )
 
     def _children(self, due: Sequence[str], *, whole: bool) -> Listing:
         """The children of the jobs whose children may be other than published. Where every job was listed, all are

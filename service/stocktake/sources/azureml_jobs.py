@@ -9,37 +9,50 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stocktake.core.assets import Asset, Kind
-from stocktake.core.job_states import ENDED
 from stocktake.sources.azureml_left_out import WHILE_RUNNING, kept
 from stocktake.sources.azureml_lifting import key_of, lifecycle, mapping, moment, reference, tagged
 from stocktake.sources.mlflow_values import digest, first, required_text, text, without
 
+#: States that a job does not leave any more.
+ENDED = frozenset({"Completed", "Failed", "Canceled"})
+
 #: Types that never have children: there is nothing to ask about one.
 CHILDLESS = frozenset({"Command", "Spark", "Import", "Labeling"})
+
+#: What run-history tells of a root job, put beside the body that the resource manager tells.
+HISTORY = "runHistory"
 
 _COMMIT = ("azureml.git.commit", "mlflow.source.git.commit")
 #: Where the artifacts of runs are; the outputs of a job name it in the same way.
 _ARTIFACTS = "azureml://datastores/workspaceartifactstore/ExperimentRun"
+_OURS = frozenset({HISTORY})
 _CLOCKS = frozenset(row.path for row in WHILE_RUNNING)
 
 
 def parse_job(body: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:
-    """A root job, or a child that was asked for by name. Its name is the id of its MLflow run."""
+    """A root job, or a child that was asked for by name. Its name is the id of its MLflow run.
+
+    Its times come from run-history where that was asked (HISTORY). They stand beside the document: which jobs are asked
+    about changes from pass to pass, and must not look like a change of the job.
+    """
     key = key_of(body, "job")
     properties, system = mapping(body.get("properties")), mapping(body.get("systemData"))
     tags, facts = mapping(properties.get("tags")), mapping(properties.get("properties"))
-    document = kept(Kind.JOB, body)
-    parameters = _parameters(properties)
+    document, history = kept(Kind.JOB, without(body, _OURS)), mapping(body.get(HISTORY))
+    parameters, state = _parameters(properties), text(properties.get("status"))
     return Asset(
         kind=Kind.JOB,
         key=key,
         document=document,
+        aside=dict(history),
         name=text(properties.get("displayName")) or key,
-        state=text(properties.get("status")),
+        state=state,
         lifecycle=lifecycle(properties.get("isArchived")),
         owner=first((tagged(tags, owner_tags), text(system.get("createdBy")))),
         parent=first((text(properties.get("parentJobName")), text(facts.get("azureml.parentrunid")))),
         created_at=moment(system.get("createdAt")),
+        started_at=moment(history.get("startTimeUtc")),
+        ended_at=moment(history.get("endTimeUtc")) if state in ENDED else None,
         artifact_uri=text(mapping(mapping(properties.get("outputs")).get("default")).get("uri")),
         code_version=first((*_commits(facts), reference(properties.get("codeId")))),
         data_version=", ".join(sorted(set(_data(properties)))) or None,
@@ -80,9 +93,12 @@ def parse_child_job(run: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> A
     )
 
 
-def job_type(document: Mapping[str, Any]) -> str | None:
-    """Command, Pipeline, Sweep, ...; whatever the service calls it."""
-    return text(mapping(document.get("properties")).get("jobType"))
+def times(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What run-history tells of a root job and nobody else does: times, the container, whose output it shows."""
+    reused = mapping(run.get("properties")).get("azureml.reusedrunid")
+    names = ("startTimeUtc", "endTimeUtc", "computeDuration", "dataContainerId")
+    found = {name: run[name] for name in names if run.get(name) is not None}
+    return found | ({"reusedRunId": reused} if reused else {})
 
 
 def _commits(facts: Mapping[str, Any]) -> Iterator[str | None]:

@@ -206,6 +206,7 @@ class Sizes:
     items: Mapping[Kind, int] = field(default_factory=dict)  # of lists that may be longer than a page
     page: Mapping[Kind, int] = field(default_factory=dict)  # how many Azure gives in one page; else all of them
     asked: Mapping[Kind, int] = field(default_factory=dict)  # hot: containers with something new; jobs asked by name
+    timed: int = 0  # jobs whose times are asked for: those that are new or had not ended
     parents: int = 0  # jobs whose children are asked for
     child_pages: int = 0  # pages of children beyond the first of each parent
     run_pages: int = 0  # of experiments and runs, on the data plane
@@ -214,7 +215,7 @@ class Sizes:
 
 def planned(mode: Mode, sizes: Sizes) -> int:
     """How many requests a pass makes: the sum of the plan."""
-    total = 1 + sizes.parents + sizes.child_pages + sizes.run_pages
+    total = 1 + sizes.timed + sizes.parents + sizes.child_pages + sizes.run_pages
     for row in ROWS:
         if (row.posture and not sizes.posture) or (row.sweep_only and mode is Mode.HOT):
             continue
