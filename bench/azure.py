@@ -185,7 +185,7 @@ def sweep(source: AzureMl) -> tuple[int, list[str]]:
 
 def read_fleet(told: dict[str, Any]) -> dict[str, Any]:
     """All workspaces, AT_ONCE at the same time, in the order of their names in the configuration."""
-    bucket = Bucket(rate=RATE * told["scale"], capacity=CAPACITY)
+    bucket = Bucket(rate=RATE * told["scale"], capacity=told["capacity"])
     arm_slots, data_slots = threading.BoundedSemaphore(16), threading.BoundedSemaphore(16)
     http: dict[str, Any] = {"token": told["token"], "ca_file": told["ca"]}
     ends: dict[str, float] = {}
@@ -240,7 +240,7 @@ def plan() -> bool:
     return worst <= FLOORS["plan"]
 
 
-def fleet(tiny: int, medium: int, huge: int, scale: float) -> bool:
+def fleet(tiny: int, medium: int, huge: int, scale: float, capacity: int) -> bool:
     """A fleet under the bucket."""
     rate = RATE * scale
     with server(tiny=tiny, medium=medium, huge=huge, scale=scale) as (told, seen):
@@ -248,7 +248,7 @@ def fleet(tiny: int, medium: int, huge: int, scale: float) -> bool:
         places, others = [one for one in told["workspaces"] if one[3] == "tiny"], told["workspaces"][tiny:]
         for number, one in enumerate(reversed(others)):  # spread among the tiny ones, a huge one first
             places.insert(min(len(places), number * step), one)
-        result = client("fleet", told | {"workspaces": places, "scale": scale})
+        result = client("fleet", told | {"workspaces": places, "scale": scale, "capacity": capacity})
         counted = seen()
     small = {name for _, _, name, kind in told["workspaces"] if kind == "tiny"}
     own, every = sum(counted["arm"][name] for name in small), sum(counted["arm"].values())
@@ -281,6 +281,7 @@ def main() -> None:
     parser.add_argument("--medium", type=int, default=95)
     parser.add_argument("--huge", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="how much faster than real the bucket's time runs")
+    parser.add_argument("--capacity", type=int, default=CAPACITY, help="of the client's own bucket (ARM's is 250)")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--client", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -294,7 +295,7 @@ def main() -> None:
     parts = given.part or ["cpu", "plan", "fleet"]
     met = [cpu(given.jobs)] if "cpu" in parts else []
     met += [plan()] if "plan" in parts else []
-    met += [fleet(given.tiny, given.medium, given.huge, given.scale)] if "fleet" in parts else []
+    met += [fleet(given.tiny, given.medium, given.huge, given.scale, given.capacity)] if "fleet" in parts else []
     sys.exit(0 if all(met) else 1)
 
 

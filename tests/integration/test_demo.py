@@ -91,7 +91,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         assert set(advice) == {"STOCKTAKE_DATA_DIR", "STOCKTAKE_CONFIG", azure_world.TOKEN}
         next_door = environment | advice
         found.changes = json.loads(ask(next_door, "changes", "--output", "json"))
-        found.runs = json.loads(ask(next_door, "list", "run", "-W", "demonstration", "--output", "json"))
+        found.runs = json.loads(ask(next_door, "list", "run", "-w", "demonstration", "--output", "json"))
         found.status = json.loads(ask(next_door, "status", "--output", "json"))
         endpoint = re.search(r"http://127.0.0.1:\d+(?=/readyz)", "".join(told))
         assert endpoint is not None
@@ -164,7 +164,7 @@ def test_a_secret_never_reaches_the_inventory(seen: Seen) -> None:
 
 
 def test_everything_was_seen_completely(seen: Seen) -> None:
-    assert {workspace["workspace"] for workspace in seen.status} == {"demonstration", azure_world.NAME}
+    assert {workspace["name"] for workspace in seen.status} == {"demonstration", azure_world.NAME}
     for workspace in seen.status:
         assert workspace["state"] == "complete"
         assert workspace["configured"]
