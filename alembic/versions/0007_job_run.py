@@ -28,10 +28,10 @@ $$
 
 # `since`: when the state that a side tells was first seen. A look at a job or a run that found nothing new leaves no
 # trace on it: the last complete listing of its scope is the last look.
-_SINCE = """coalesce((SELECT max(p.valid_to) FROM public.version p WHERE p.asset_id = v.asset_id
-        AND p.valid_to IS NOT NULL AND p.state IS DISTINCT FROM v.state),
-    (SELECT min(p.valid_from) FROM public.version p WHERE p.asset_id = v.asset_id))"""
+_SINCE = """(SELECT coalesce(max(p.valid_to) FILTER (WHERE p.state IS DISTINCT FROM v.state), min(p.valid_from))
+        FROM public.version p WHERE p.asset_id = v.asset_id)"""
 
+# Joined by hash, not looked up row by row: a workspace has a hundred thousand jobs, and each document is decoded once.
 _VIEW = f"""
 CREATE VIEW inventory.job_run AS
 WITH listed AS (
@@ -39,41 +39,49 @@ WITH listed AS (
 place AS (
     SELECT DISTINCT workspace_id FROM public.asset WHERE kind IN ('job', 'child_job')
     UNION SELECT workspace_id FROM public.scope WHERE kind = 'job' AND state <> 'unsupported'),
-job AS (
+experiment AS MATERIALIZED (
+    SELECT v.workspace_id, v.name, min(a.key) AS key FROM public.version v JOIN public.asset a USING (asset_id)
+    WHERE v.kind = 'experiment' AND v.valid_to IS NULL GROUP BY v.workspace_id, v.name),
+job AS MATERIALIZED (
     SELECT v.workspace_id, v.kind, a.key, v.asset_id, v.state, v.valid_from, v.created_at, v.started_at, v.ended_at,
-        v.document, {_SINCE} AS since, greatest(v.valid_from, l.last_complete_at) AS seen
+        d.experiment_id, d.experiment_name, {_SINCE} AS since, greatest(v.valid_from, l.last_complete_at) AS seen
     FROM public.version v JOIN public.asset a USING (asset_id)
+    CROSS JOIN LATERAL (
+        SELECT o.j ->> 'experimentId' AS experiment_id,
+            nullif(o.j #>> '{{properties,experimentName}}', '') AS experiment_name
+        FROM (SELECT v.document::jsonb AS j OFFSET 0) AS o) AS d
     LEFT JOIN listed l ON l.workspace_id = v.workspace_id AND l.kind = v.kind AND l.partition = ''
     WHERE v.kind IN ('job', 'child_job') AND v.valid_to IS NULL),
-run AS (
+run AS MATERIALIZED (
     SELECT v.workspace_id, a.key, v.asset_id, v.state, v.valid_from, v.parent, v.started_at, v.ended_at,
         {_SINCE} AS since, greatest(v.valid_from, l.last_complete_at) AS seen
     FROM public.version v JOIN public.asset a USING (asset_id) JOIN place p ON p.workspace_id = v.workspace_id
     LEFT JOIN listed l ON l.workspace_id = v.workspace_id AND l.kind = 'run' AND l.partition = v.partition
     WHERE v.kind = 'run' AND v.valid_to IS NULL),
-pair AS (
-    SELECT workspace_id, coalesce(j.key, r.key) AS key, j.kind AS job_kind, j.key AS job, r.key AS run,
+both_sides AS (
+    SELECT workspace_id, j.kind AS job_kind, j.key AS job, r.key AS run,
         j.state AS job_state, r.state AS run_state, j.since AS job_since, r.since AS run_since, j.seen AS job_seen,
         r.seen AS run_seen, j.valid_from AS job_valid_from, r.valid_from AS run_valid_from, j.created_at,
-        j.started_at AS job_started_at, r.started_at AS run_started_at,
+        j.started_at AS job_started_at, r.started_at AS run_started_at, r.parent,
         coalesce(r.ended_at, j.ended_at) AS ended_at, j.asset_id AS job_asset_id, r.asset_id AS run_asset_id,
-        CASE WHEN j.key IS NULL THEN (
-            -- A child run may be that of a child job, and those are not listed completely.
-            SELECT l.last_complete_at FROM listed l WHERE l.workspace_id = r.workspace_id AND l.partition = ''
-                AND l.kind = CASE WHEN r.parent IS NULL THEN 'job' ELSE 'child_job' END)
-        WHEN r.key IS NULL THEN (
-            -- The runs of the job's experiment; where no experiment has that name, the list of experiments.
-            SELECT l.last_complete_at FROM (
-                SELECT coalesce(j.document::jsonb ->> 'experimentId', (
-                    SELECT a.key FROM public.asset a JOIN public.version e USING (asset_id)
-                    WHERE a.workspace_id = j.workspace_id AND a.kind = 'experiment' AND e.valid_to IS NULL
-                      AND e.name = j.document::jsonb #>> '{{properties,experimentName}}' LIMIT 1)) AS experiment)
-                AS ours
-            JOIN listed l ON l.workspace_id = j.workspace_id AND (
-                l.kind = 'run' AND l.partition = ours.experiment
-                OR l.kind = 'experiment' AND l.partition = '' AND ours.experiment IS NULL
-                    AND j.document::jsonb #>> '{{properties,experimentName}}' <> '')) END AS other_listed
-    FROM job j FULL JOIN run r USING (workspace_id, key))
+        j.experiment_id, j.experiment_name
+    FROM job j FULL JOIN run r USING (workspace_id, key)),
+pair AS (
+    SELECT b.*, CASE
+        -- A child run may be that of a child job, and those are not listed completely.
+        WHEN b.job IS NULL THEN CASE WHEN b.parent IS NULL THEN jobs.last_complete_at ELSE children.last_complete_at END
+        -- The runs of the job's experiment; where no experiment has that name, the list of experiments.
+        WHEN b.run IS NULL AND coalesce(b.experiment_id, e.key) IS NOT NULL THEN runs.last_complete_at
+        WHEN b.run IS NULL AND b.experiment_name IS NOT NULL THEN experiments.last_complete_at END AS other_listed
+    FROM both_sides b
+    LEFT JOIN experiment e ON e.workspace_id = b.workspace_id AND e.name = b.experiment_name AND b.run IS NULL
+    LEFT JOIN listed jobs ON jobs.workspace_id = b.workspace_id AND jobs.kind = 'job' AND jobs.partition = ''
+    LEFT JOIN listed children ON children.workspace_id = b.workspace_id AND children.kind = 'child_job'
+        AND children.partition = ''
+    LEFT JOIN listed experiments ON experiments.workspace_id = b.workspace_id AND experiments.kind = 'experiment'
+        AND experiments.partition = ''
+    LEFT JOIN listed runs ON runs.workspace_id = b.workspace_id AND runs.kind = 'run'
+        AND runs.partition = coalesce(b.experiment_id, e.key))
 SELECT w.name AS workspace, p.job_kind, p.job, p.run, p.job_state, p.run_state,
     (inventory.mlflow_states(p.job_state))[1] AS expected_run_state,
     CASE

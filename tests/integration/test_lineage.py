@@ -133,6 +133,28 @@ def test_a_cycle_ends_and_is_drawn_once(engine: Engine, cli: Cli) -> None:
     assert "(see above)" in cli("lineage", "data_version", "a/1").out
 
 
+def test_many_at_once_are_followed_as_one_is(engine: Engine, cli: Cli) -> None:
+    world, registry = Stock(), "azureml://registries/azureml/models/m{}/versions/1"
+    outputs = {f"o{number}": {"assetName": f"d{number}", "assetVersion": "1"} for number in range(30)}
+    world.put(Kind.JOB, "writer", {"properties": {"outputs": outputs}})
+    for number in range(30):
+        uri = f"azureml:d{number}:1" if number % 2 else f"azureml://locations/l/workspaces/w/data/d{number}/versions/1"
+        world.put(Kind.JOB, f"reader{number}", {"properties": {"inputs": {"i": {"uri": uri}}}})
+        world.put(Kind.MODEL_VERSION, f"m/{number}", {"model_id": f"m-{number}"}, parent="m")
+        world.put(Kind.LOGGED_MODEL, f"m-{number}", {}, partition="7", run="trainer")
+        world.put(Kind.ONLINE_DEPLOYMENT, f"e/d{number}", deployment(f"azureml:m:{number}"))
+        world.put(Kind.ONLINE_DEPLOYMENT, f"r/d{number}", deployment(registry.format(number)))
+    world.put(Kind.RUN, "trainer", {}, partition="7")
+    world.put(Kind.ONLINE_ENDPOINT, "r", {})
+    scan(engine, world)
+    assert {f"job reader{number}" for number in range(30)} <= standing(asked(cli, "job", "writer")).keys()
+    served = standing(asked(cli, "run", "trainer"))
+    assert {f"online_deployment e/d{number}" for number in range(30)} <= served.keys()
+    assert "online_endpoint e" in served
+    shared = standing(asked(cli, "online_endpoint", "r"))
+    assert {f"model_version {registry.format(number)}" for number in range(30)} <= shared.keys()
+
+
 def test_more_than_can_be_shown_is_said_to_be_more(engine: Engine, cli: Cli) -> None:
     world = Stock()
     world.put(Kind.DATA_VERSION, "d/1", {})

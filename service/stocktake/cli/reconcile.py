@@ -86,7 +86,7 @@ def _grace(text: str) -> timedelta:
 def _records(connection: Connection, workspaces: list[str], grace: timedelta, *, every: bool) -> Iterator[Record]:
     from stocktake.store.reconcile import pairs
 
-    for pair in pairs(connection, workspaces=workspaces):
+    for pair in pairs(connection, workspaces=workspaces, agreeing=every):
         verdict = judge(pair.job, pair.run, other_listed=pair.other_listed, grace=grace)
         if every or verdict in _TOLD:
             yield _record(pair, verdict)

@@ -25,8 +25,10 @@ _REFERRERS: Mapping[str, Sequence[tuple[Kind, str]]] = {
         (Kind.RUN, "parent"), (Kind.LOGGED_MODEL, "run"), (Kind.MODEL_VERSION, "run"),
         *((kind, "key") for kind in _JOBS),
     ),
-    Kind.LOGGED_MODEL: ((Kind.MODEL_VERSION, "words"),),
-    Kind.MODEL_VERSION: tuple((kind, "words") for kind in (Kind.MODEL_VERSION, *_JOBS, *_DEPLOYMENTS)),
+    Kind.LOGGED_MODEL: ((Kind.MODEL_VERSION, "model"),),
+    Kind.MODEL_VERSION: (
+        (Kind.MODEL_VERSION, "source"), *((kind, "words") for kind in (*_JOBS, *_DEPLOYMENTS)),
+    ),
     Kind.REGISTERED_MODEL: ((Kind.MODEL_VERSION, "parent"),),
     ALIAS: ((Kind.MODEL_VERSION, "parent"),),
     DATASET: ((Kind.RUN, "data"),),
@@ -42,16 +44,27 @@ _REFERRERS: Mapping[str, Sequence[tuple[Kind, str]]] = {
     Kind.BATCH_ENDPOINT: ((Kind.BATCH_DEPLOYMENT, "below"),),
 }  # fmt: skip
 
-# `run` of model versions has an index (version_registry); the rest reads the kind, which is small beside its runs. Runs
-# are asked for by the index of their keys, by their parent or by their datasets alone.
+# `run` of model versions has an index (version_registry); the rest reads all of a kind, which are few beside the runs.
+# Runs are asked for by the index of their keys, by their parent or by their datasets alone. A text is sought word by
+# word; many of them by cutting every reference out of a document once.
 _HOW = {
     "key": "a.key = ANY(:values)",
     "parent": "v.parent = ANY(:values)",
     "run": "v.run = ANY(:values)",
     "below": "split_part(a.key, '/', 1) = ANY(:values)",
-    "data": "EXISTS (SELECT 1 FROM unnest(CAST(:values AS text[])) AS s (word) WHERE strpos(v.data_version, word) > 0)",
+    "source": "v.artifact_uri = ANY(:values)",
+    "model": '(substring(v.document FROM \'"model_id":"([^"]+)"\') = ANY(:values)'
+    " OR substring(v.artifact_uri FROM '^models:/(m-[^/?]+)') = ANY(:values))",
+    "data": "EXISTS (SELECT 1 FROM unnest(string_to_array(v.data_version, ', ')) AS s (named)"
+    " WHERE named = ANY(:values))",
     "words": "EXISTS (SELECT 1 FROM unnest(CAST(:values AS text[])) AS s (word) WHERE strpos(v.document, word) > 0)",
+    "many": "EXISTS (SELECT 1 FROM regexp_matches(v.document, :reference, 'g') AS r (part)"
+    " WHERE part[1] = ANY(:values))",
 }
+_REFERENCE = (
+    r"(/[^/\"]+/versions/[^/\"?]+|:[^:/@\"]+:[^:/@\"]+|/jobs/[^/\"?]+|runs:/[^/\"?]+)"  # as _values writes them
+)
+_MANY = 20
 _COLUMNS = """
 SELECT a.kind, a.key, v.name, v.state, v.lifecycle, v.parent, v.run, v.artifact_uri, v.code_version, v.data_version,
     v.valid_from, encode(v.digest, 'hex') AS digest, v.scan_id AS scan, v.document,
@@ -83,19 +96,22 @@ class Graph:
     def __init__(self, connection: Connection, workspace: str, at: datetime | None) -> None:
         self._connection = connection
         self._given: dict[str, Any] = {"workspace": workspace, "at": at if at is not None else "infinity"}
-        self._stated: dict[Node, Sequence[Edge]] = {}
+        self._touching: dict[Node, set[Edge]] = {}
+        self._referred: set[Node] = set()  # whoever refers to these has been looked up
         self._asked: set[Node] = set()
         self.known: dict[Node, Known] = {}
 
     def touching(self, nodes: Collection[Node]) -> set[Edge]:
         """Return the edges that touch any of some nodes, and some more."""
         self._load(nodes)
-        found = {edge for node in nodes for edge in self._stated.get(node, ())}
-        for kind, how, values in _sought(nodes):
+        for kind, how, values in _sought([node for node in nodes if node not in self._referred]):
             given = self._given | {"kind": kind, "values": [canonical.escape(value) for value in values]}
+            given |= {"reference": _REFERENCE} if how == "many" else {}
             for row in self._connection.execute(text(_COLUMNS + f" AND {_HOW[how]}" + _THEN), given).all():
-                found.update(self._keep(row))
-        return self._resolved(found)
+                self._keep(row)
+        self._referred |= set(nodes)
+        named = {*nodes, *(Node(Kind.JOB, node.key) for node in nodes if node.kind == Kind.CHILD_JOB)}
+        return self._resolved({edge for node in named for edge in self._touching.get(node, ())})
 
     def _resolved(self, found: Collection[Edge]) -> set[Edge]:
         """What is named as a job may be a child of one: its name does not say which."""
@@ -124,12 +140,12 @@ class Graph:
             for row in self._connection.execute(text(statement), given).all():
                 self._keep(row)
 
-    def _keep(self, row: Any) -> Sequence[Edge]:
+    def _keep(self, row: Any) -> None:
         def told(value: str | None) -> str | None:
             return canonical.unescape(value) if value is not None else None
 
         node = Node(row.kind, canonical.unescape(row.key))
-        if node not in self._stated:
+        if node not in self.known:
             asset = Stated(
                 kind=row.kind,
                 key=node.key,
@@ -139,7 +155,9 @@ class Graph:
                 artifact_uri=told(row.artifact_uri),
                 data_version=told(row.data_version),
             )
-            self._stated[node] = list(edges(asset))
+            for edge in edges(asset):
+                for end in (edge.source, edge.target):
+                    self._touching.setdefault(end, set()).add(edge)
             self.known[node] = Known(
                 node=node,
                 name=told(row.name),
@@ -150,7 +168,6 @@ class Graph:
                 digest=row.digest,
                 scan=row.scan,
             )
-        return self._stated[node]
 
 
 def _sought(nodes: Collection[Node]) -> Iterator[tuple[Kind, str, list[str]]]:
@@ -160,13 +177,19 @@ def _sought(nodes: Collection[Node]) -> Iterator[tuple[Kind, str, list[str]]]:
         for kind, how in _REFERRERS.get(node.kind, ()):
             by_way.setdefault((kind, how), set()).update(_values(node, how))
     for (kind, how), values in sorted(by_way.items()):
-        yield kind, how, sorted(values)
+        yield kind, "many" if how == "words" and len(values) > _MANY else how, sorted(values)
 
 
 def _values(node: Node, how: str) -> Iterator[str]:
     name, slash, version = node.key.rpartition("/")
-    if how == "words" and slash and "://" not in node.key:
-        yield from (f"/{name}/versions/{version}", f":{name}:{version}", f"models:/{node.key}")
+    if how == "words" and node.kind in _JOBS:
+        yield from (f"/jobs/{node.key}", f"runs:/{node.key}")
+    elif how == "words" and "/versions/" in node.key:  # of a registry
+        yield f"/{name.removesuffix('/versions').rpartition('/')[2]}/versions/{version}"
+    elif how == "words" and slash:
+        yield from (f"/{name}/versions/{version}", f":{name}:{version}")
+    elif how == "source":
+        yield f"models:/{node.key}"
     elif node.kind == ALIAS:
         yield node.key.partition("@")[0]
     elif how == "key" and node.kind in _DEPLOYMENTS:

@@ -31,12 +31,13 @@ class Pair:
     run_valid_from: datetime | None
 
 
-def pairs(connection: Connection, *, workspaces: Sequence[str]) -> Iterator[Pair]:
-    """Yield every job with its run, and what has no counterpart. Streams."""
+def pairs(connection: Connection, *, workspaces: Sequence[str], agreeing: bool) -> Iterator[Pair]:
+    """Yield jobs with their runs, and what has no counterpart; those that agree only if asked for. Streams."""
     statement = (
-        "SELECT * FROM inventory.job_run WHERE workspace = ANY(:workspaces) ORDER BY workspace, job_since, job, run"
+        "SELECT * FROM inventory.job_run WHERE workspace = ANY(:workspaces) AND (:agreeing OR verdict <> 'agree')"
+        " ORDER BY workspace, job_since, job, run"
     )
-    for row in stream(connection, statement, {"workspaces": list(workspaces)}):
+    for row in stream(connection, statement, {"workspaces": list(workspaces), "agreeing": agreeing}):
         yield Pair(
             workspace=row.workspace,
             job_kind=row.job_kind,
