@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -139,7 +140,7 @@ def selected(tags: Mapping[str, str], wanted: Iterable[tuple[str, str | None]]) 
     return all(name.casefold() in has and (value is None or has[name.casefold()] == value) for name, value in wanted)
 
 
-def doubted(known: Iterable[Known], look: Look, wanted: Sequence[tuple[str, str | None]]) -> list[Known]:
+def doubted(known: Iterable[Known], look: Look) -> list[Known]:
     """Those to be asked for by their ids: known, not shown by this look, and not in what could not be looked at.
 
     A scope that was refused is looked into all the same, one by one: only so lost access is told. One that failed
@@ -231,7 +232,7 @@ def names(pattern: str, places: Iterable[Place], taken: Collection[str]) -> dict
     wanted = {place.key: named(pattern, place) for place in new}
     given: dict[str, str] = {}
     used = set(taken)
-    several = {name for name in wanted.values() if list(wanted.values()).count(name) > 1}
+    several = {name for name, many in Counter(wanted.values()).items() if many > 1}
     for key, name in wanted.items():
         if name not in used and name not in several:
             given[key] = name

@@ -8,8 +8,8 @@ from stocktake.settings.discovery import DiscoverySettings
 from stocktake.settings.installation import installation_key, present_key
 from stocktake.settings.loading import data_dir, load_settings
 from stocktake.settings.models import MlflowSettings, Settings, WorkspaceSettings
-from stocktake.settings.scheduling import ScheduleSettings
 from stocktake.settings.reference import json_schema, markdown
+from stocktake.settings.scheduling import ScheduleSettings
 
 __all__ = [
     "AzureAccessSettings",
