@@ -57,7 +57,7 @@ def widened(settings: Settings, connection: Connection) -> Settings:
 
 
 def refuse_taken(settings: Settings, connection: Connection) -> None:
-    """Raise ConfigError when the configuration gives another workspace a name that discovery gave: history hangs on it."""
+    """Raise ConfigError when the configuration gives another workspace a name that discovery gave."""
     named = {one.name: one for one in settings.workspaces}
     for one in discovered.found(connection):
         other = named.get(one.name)
