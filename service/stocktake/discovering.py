@@ -6,13 +6,14 @@ Settings never change: what is watched beside them is read from the database, ea
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from stocktake.core.discovery import SCANNED, Confirmation, Look, doubted
+from stocktake.core.discovery import SCANNED, Confirmation, Event, Look, doubted
 from stocktake.core.errors import ConfigError
 from stocktake.core.redact import Redactor
 from stocktake.making import RESOURCE_GRAPH, Shared, address, credential_of
@@ -162,3 +163,41 @@ def _reserved(settings: Settings) -> dict[str, str | None]:
 
 def _configured_keys(settings: Settings) -> set[str | None]:
     return set(_reserved(settings).values())
+
+
+def figures(connection: Connection, settings: Settings) -> tuple[dict[str, int], int]:
+    """How many found workspaces stand how, and how many scopes could not be looked at the last time."""
+    entries = {entry.name for entry in settings.discovery}
+    standings = Counter(str(one.standing) for one in discovered.found(connection) if one.entry in entries)
+    return dict(standings), sum(not one.looked for one in discovered.scopes(connection) if one.entry in entries)
+
+
+def tell(looked: Looked) -> None:
+    """Log what came of a look: a line for what happened to each workspace, and one for all of it."""
+    for one in looked.happened:
+        if one.baseline:
+            continue
+        log.log(
+            logging.INFO if one.event in (Event.APPEARED, Event.RETURNED) else logging.WARNING,
+            "workspace discovered" if one.event is Event.APPEARED else "discovered workspace changed",
+            extra={
+                "action": f"discovery_{one.event.replace('-', '_')}",
+                "workspace": one.name,
+                "entry": looked.entry,
+                "why": one.why,
+            },
+        )
+    unlooked = [scope for scope in looked.look.scopes if not scope.looked]
+    log.log(
+        logging.WARNING if unlooked else logging.INFO,
+        "looked for workspaces",
+        extra={
+            "action": "discovery_looked",
+            "entry": looked.entry,
+            "seen": len(looked.look.places),
+            "scopes": len(looked.look.scopes),
+            "not_looked_at": len(unlooked),
+            "requests": looked.look.requests,
+            **({"error": unlooked[0].why, "next_step": unlooked[0].next_step} if unlooked else {}),
+        },
+    )
