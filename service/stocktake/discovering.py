@@ -37,6 +37,7 @@ class Looked:
     look: Look
     confirmed: Mapping[str, Confirmation]
     happened: Sequence[Happened]
+    found: Sequence[Found]  # what this entry ever found, as it stands after the look
 
 
 def watched(connection: Connection, settings: Settings) -> tuple[WorkspaceSettings, ...]:
@@ -126,27 +127,28 @@ def look(
     *,
     keep: bool = True,
 ) -> Looked:
-    """Look once, ask about what is missing, and record it (`keep`). The database's clock says when."""
+    """Look once, ask about what is missing, and record it, or (not `keep`) only say what that would come to."""
     with engine.connect() as connection:
         began = discovered.clock(connection)
         known = [one.known for one in discovered.found(connection) if one.entry == entry.name]
     seen = replace(source.look(), began_at=began)
     confirmed = source.confirm(one.place for one in doubted(known, seen))
-    happened: Sequence[Happened] = ()
-    if keep:
-        with engine.begin() as connection:
-            happened = discovered.record(
-                connection,
-                seen,
-                entry=entry.name,
-                entries={one.name for one in settings.discovery},
-                wanted=entry.wanted,
-                naming=entry.naming,
-                reserved=_reserved(settings),
-                confirmed=confirmed,
-                tags=_without_secrets(redactor),
-            )
-    return Looked(entry=entry.name, look=seen, confirmed=confirmed, happened=happened)
+    with engine.connect() as connection, connection.begin() as transaction:
+        happened = discovered.record(
+            connection,
+            seen,
+            entry=entry.name,
+            entries={one.name for one in settings.discovery},
+            wanted=entry.wanted,
+            naming=entry.naming,
+            reserved=_reserved(settings),
+            confirmed=confirmed,
+            tags=_without_secrets(redactor),
+        )
+        found = [one for one in discovered.found(connection) if one.entry == entry.name]
+        if not keep:
+            transaction.rollback()
+    return Looked(entry=entry.name, look=seen, confirmed=confirmed, happened=happened, found=found)
 
 
 def _without_secrets(redactor: Redactor) -> Callable[[Mapping[str, str]], Mapping[str, str]]:

@@ -25,7 +25,7 @@ from stocktake.settings.timing import period
 from stocktake.sources.azure_discovery import AzureDiscovery
 from stocktake.sources.azure_identity import CredentialConfig, Identities
 from stocktake.sources.protocol import Source
-from stocktake.store import figures, installation, ledger, migrate
+from stocktake.store import discovered, figures, installation, ledger, migrate
 from stocktake.store.embedded import embedded_postgres
 from stocktake.store.engine import make_engine
 from stocktake.telemetry.exporters import AzureMonitorConfig, OtlpConfig
@@ -53,12 +53,12 @@ class App:
     _shared: Shared = field(default_factory=Shared, repr=False)
     _looking: set[AzureDiscovery] = field(default_factory=set, repr=False)
     _found: dict[str, WorkspaceSettings] = field(default_factory=dict, repr=False)  # also what is no longer watched
-    _watched: set[str] = field(default_factory=set, repr=False)  # of those
+    _seen: set[str] = field(default_factory=set, repr=False)  # of those
 
     @property
     def workspaces(self) -> tuple[WorkspaceSettings, ...]:
         """What is watched: what the configuration names, and what discovery found until now."""
-        return (*self.settings.workspaces, *(self._found[name] for name in sorted(self._watched)))
+        return (*self.settings.workspaces, *(self._found[name] for name in sorted(self._seen)))
 
     def workspace(self, name: str) -> WorkspaceSettings:
         """Return the settings of a workspace; of a found one also when its scan outlasts its being watched."""
@@ -74,11 +74,11 @@ class App:
             found = {one.name: one for one in discovering.watched(connection, self.settings)}
             self.telemetry.discovered(*discovering.figures(connection, self.settings))
         self._found.update(found)
-        self._watched.intersection_update(found)
-        self._watched.update(found)
+        self._seen.intersection_update(found)
+        self._seen.update(found)
 
     def discover(self, entry: str, *, keep: bool = True) -> discovering.Looked:
-        """Look for workspaces once, record it (`keep`) and tell telemetry. A source's error is a scope not looked at."""
+        """Look for workspaces once, record it (`keep`) and tell telemetry. What fails is a scope not looked at."""
         settings = next(one for one in self.settings.discovery if one.name == entry)
         source = discovering.make_discovery(
             settings, self.settings, self.environ, lambda: datetime.now(UTC), self._shared
@@ -94,6 +94,14 @@ class App:
             self.refresh_found()
             discovering.tell(looked)
         return looked
+
+    def discover_at_first(self) -> None:
+        """Look for the workspaces of entries that nobody has looked for yet."""
+        for entry in self.settings.discovery:
+            with self.engine.connect() as connection:
+                last = discovered.last_look(connection, entry.name)
+            if last is None:
+                self.discover(entry.name)
 
     def source(self, name: str, now: Callable[[], datetime] | None = None) -> Source:
         """Make a source of a workspace; the caller closes it."""

@@ -60,13 +60,13 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
         },
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )
-    duty = _Duty(app, stop)
+    duty = Duty(app, stop)
     with ExitStack() as stack:
         server = stack.enter_context(_endpoint(app, stop))
         log.info("endpoint ready", extra={"action": "endpoint_ready", "url": server.url})
         ready(server.url)
         now = datetime.now(UTC)
-        watch = _Watch(app, scheduler, duty)
+        watch = Watch(app, scheduler, duty)
         watch.follow(now)
         for entry in app.settings.discovery:
             scheduler.add_job(
@@ -102,7 +102,7 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
             log.info("worker stopped", extra={"action": "worker_stopped"})
 
 
-class _Duty:
+class Duty:
     """The jobs of the scheduler. None of them raises."""
 
     def __init__(self, app: App, stop: threading.Event) -> None:
@@ -211,10 +211,10 @@ class _Duty:
             return self._idle.wait_for(lambda: self._running == 0, timeout=seconds)
 
 
-class _Watch:
+class Watch:
     """Which workspaces have jobs: those of the configuration, and those that discovery found, as they come and go."""
 
-    def __init__(self, app: App, scheduler: BackgroundScheduler, duty: _Duty) -> None:
+    def __init__(self, app: App, scheduler: BackgroundScheduler, duty: Duty) -> None:
         self._app = app
         self._scheduler = scheduler
         self._duty = duty
