@@ -12,7 +12,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from stocktake.core.errors import ConfigError
-from stocktake.settings import AzureMlSettings, MlflowSettings, Settings, WorkspaceSettings
+from stocktake.settings import AzureAccessSettings, AzureMlSettings, MlflowSettings, Settings, WorkspaceSettings
 from stocktake.settings.environment import secret, unfit
 from stocktake.sources import SOURCES
 from stocktake.sources.arm import THROTTLE_FLOOR, ArmConfig
@@ -98,7 +98,7 @@ def make_source(
     return SOURCES[name](config, now)
 
 
-def cloud_of(azureml: AzureMlSettings) -> Cloud:
+def cloud_of(azureml: AzureAccessSettings) -> Cloud:
     """Return the addresses of the cloud that a workspace is in."""
     custom = azureml.custom_cloud
     if custom is None:
@@ -112,7 +112,7 @@ def cloud_of(azureml: AzureMlSettings) -> Cloud:
 
 
 def credential_of(
-    workspace: WorkspaceSettings, azureml: AzureMlSettings, environ: Mapping[str, str]
+    workspace: WorkspaceSettings | str, azureml: AzureAccessSettings, environ: Mapping[str, str]
 ) -> CredentialConfig:
     """Return who we are to Azure. Raises ConfigError when a secret it names is not in the environment."""
     return CredentialConfig(
@@ -120,9 +120,9 @@ def credential_of(
         cloud=cloud_of(azureml),
         tenant=azureml.tenant,
         client_id=azureml.client_id,
-        client_secret=_secret(environ, "client_secret_env", azureml.client_secret_env, workspace),
+        client_secret=_secret(environ, "client_secret_env", azureml.client_secret_env, _whose(workspace)),
         client_certificate=str(azureml.client_certificate) if azureml.client_certificate else None,
-        token=_secret(environ, "token_env", azureml.token_env, workspace),
+        token=_secret(environ, "token_env", azureml.token_env, _whose(workspace)),
         ca_file=str(azureml.ca_file) if azureml.ca_file else None,
     )
 
@@ -186,13 +186,13 @@ def _mlflow_rest(
 ) -> MlflowRestConfig:
     token: str | Callable[[], str] | None = None
     if mlflow.auth == "bearer":
-        token = _secret(environ, "token_env", mlflow.token_env, workspace)
+        token = _secret(environ, "token_env", mlflow.token_env, _whose(workspace))
     elif mlflow.auth == "azure":
         token = shared.identities.token(CredentialConfig())
     http = HttpConfig(
         base_url=mlflow.uri or "",
         username=mlflow.username,
-        password=_secret(environ, "password_env", mlflow.password_env, workspace) if mlflow.username else None,
+        password=_secret(environ, "password_env", mlflow.password_env, _whose(workspace)) if mlflow.username else None,
         token=token,
         ca_file=str(mlflow.ca_file) if mlflow.ca_file else None,
         insecure_tls=mlflow.insecure_tls,
@@ -218,7 +218,7 @@ def _mlflow_database(
 ) -> MlflowDatabaseConfig:
     return MlflowDatabaseConfig(
         url=mlflow.database or "",
-        password=_secret(environ, "password_env", mlflow.password_env, workspace),
+        password=_secret(environ, "password_env", mlflow.password_env, _whose(workspace)),
         workspace=mlflow.workspace,
         visibility=mlflow.visibility,
         timeout=mlflow.timeout.total_seconds(),
@@ -247,12 +247,16 @@ _SOURCE_OF: Mapping[str, tuple[str, Callable[..., object]]] = {
 }
 
 
-def _secret(environ: Mapping[str, str], key: str, name: str | None, workspace: WorkspaceSettings) -> str | None:
+def _whose(workspace: WorkspaceSettings | str) -> str:
+    return workspace if isinstance(workspace, str) else f"workspace {workspace.name!r}"
+
+
+def _secret(environ: Mapping[str, str], key: str, name: str | None, whose: str) -> str | None:
     if name is None:
         return None
     if why := unfit(environ, name, token=key == "token_env"):
         raise ConfigError(
-            f"The {key} of workspace {workspace.name!r} {why}.",
+            f"The {key} of {whose} {why}.",
             next_step=f"Set {name} to the secret alone where stocktake runs, or change the configuration.",
         )
     return secret(environ, name)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from stocktake import pipeline
+from stocktake import discovering, pipeline
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError
 from stocktake.core.guard import Guard
@@ -22,9 +22,10 @@ from stocktake.making import Shared, address, make_source, source_name
 from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
 from stocktake.settings.timing import period
+from stocktake.sources.azure_discovery import AzureDiscovery
 from stocktake.sources.azure_identity import CredentialConfig, Identities
 from stocktake.sources.protocol import Source
-from stocktake.store import figures, installation, ledger, migrate
+from stocktake.store import discovered, figures, installation, ledger, migrate
 from stocktake.store.embedded import embedded_postgres
 from stocktake.store.engine import make_engine
 from stocktake.telemetry.exporters import AzureMonitorConfig, OtlpConfig
@@ -50,10 +51,57 @@ class App:
     _running: set[Source] = field(default_factory=set, repr=False)
     _aborted: threading.Event = field(default_factory=threading.Event, repr=False)
     _shared: Shared = field(default_factory=Shared, repr=False)
+    _looking: set[AzureDiscovery] = field(default_factory=set, repr=False)
+    _found: dict[str, WorkspaceSettings] = field(default_factory=dict, repr=False)  # also what is no longer watched
+    _seen: set[str] = field(default_factory=set, repr=False)  # of those
+
+    @property
+    def workspaces(self) -> tuple[WorkspaceSettings, ...]:
+        """What is watched: what the configuration names, and what discovery found until now."""
+        return (*self.settings.workspaces, *(self._found[name] for name in sorted(self._seen)))
 
     def workspace(self, name: str) -> WorkspaceSettings:
-        """Return the settings of a workspace. Raises KeyError."""
-        return next(w for w in self.settings.workspaces if w.name == name)
+        """Return the settings of a workspace; of a found one also when its scan outlasts its being watched."""
+        named = next((one for one in self.settings.workspaces if one.name == name), None)
+        return named or self._found[name]
+
+    def refresh_found(self) -> None:
+        """Read from the database which workspaces discovery found. Raises ConfigError when a name is given twice."""
+        if not self.settings.discovery:
+            return
+        with self.engine.connect() as connection:
+            discovering.refuse_taken(self.settings, connection)
+            found = {one.name: one for one in discovering.watched(connection, self.settings)}
+            self.telemetry.discovered(*discovering.figures(connection, self.settings))
+        self._found.update(found)
+        self._seen.intersection_update(found)
+        self._seen.update(found)
+
+    def discover(self, entry: str, *, keep: bool = True) -> discovering.Looked:
+        """Look for workspaces once, record it (`keep`) and tell telemetry. What fails is a scope not looked at."""
+        settings = next(one for one in self.settings.discovery if one.name == entry)
+        source = discovering.make_discovery(
+            settings, self.settings, self.environ, lambda: datetime.now(UTC), self._shared
+        )
+        self._looking.add(source)
+        try:
+            if self._aborted.is_set():
+                source.close()
+            looked = discovering.look(self.engine, self.settings, settings, self.redactor, source, keep=keep)
+        finally:
+            self._looking.discard(source)
+        if keep:
+            self.refresh_found()
+            discovering.tell(looked)
+        return looked
+
+    def discover_at_first(self) -> None:
+        """Look for the workspaces of entries that nobody has looked for yet."""
+        for entry in self.settings.discovery:
+            with self.engine.connect() as connection:
+                last = discovered.last_look(connection, entry.name)
+            if last is None:
+                self.discover(entry.name)
 
     def source(self, name: str, now: Callable[[], datetime] | None = None) -> Source:
         """Make a source of a workspace; the caller closes it."""
@@ -68,6 +116,8 @@ class App:
         self._aborted.set()
         for source in list(self._running):
             source.close()
+        for looking in list(self._looking):
+            looking.close()
 
     def scan(
         self,
@@ -236,9 +286,11 @@ def open_app(
         redact_with(redactor.text)
         telemetry = setup_telemetry(telemetry_config(settings, environ))
         try:
-            yield App(
+            app = App(
                 settings=settings, engine=engine, redactor=redactor, key=key, telemetry=telemetry, environ=environ
             )
+            app.refresh_found()
+            yield app
         finally:
             telemetry.shutdown()
 

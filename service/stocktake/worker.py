@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
@@ -21,10 +23,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stocktake import __version__, wiring
 from stocktake.core.assets import Mode
-from stocktake.core.errors import Fenced
+from stocktake.core.discovery import Event
+from stocktake.core.errors import ConfigError, Fenced
 from stocktake.pipeline import Stopped
+from stocktake.settings import DiscoverySettings, WorkspaceSettings
 from stocktake.settings.timing import Cron, Timing, period
-from stocktake.store import ledger, migrate, retention
+from stocktake.store import discovered, ledger, migrate, retention
 from stocktake.store.claims import Busy
 from stocktake.store.engine import trouble
 from stocktake.web import Check, WebServer, create_app, serve
@@ -33,6 +37,7 @@ from stocktake.wiring import App
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 15
+_FOUND_AT_MOST = 1000  # workspaces that discovery may find without waiting for each other's threads
 #: After SIGTERM a scan may end by itself; then requests under way are cut, and the scans give up. A request that is
 #: still connecting gives up at its timeout of 10 seconds; at the deadline the process goes whatever still waits.
 _GRACE = 1.0
@@ -51,27 +56,26 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
         executors={
             # A scan waits on its server most of the time; the limit on work is the semaphore, not the threads:
             # a workspace that hangs never takes the place of one that does not.
-            "default": ThreadPoolExecutor(max(4, 2 * len(app.settings.workspaces) + 2)),
+            "default": ThreadPoolExecutor(max(4, 2 * _room(app) + 2)),
         },
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )
-    duty = _Duty(app, stop)
+    duty = Duty(app, stop)
     with ExitStack() as stack:
         server = stack.enter_context(_endpoint(app, stop))
         log.info("endpoint ready", extra={"action": "endpoint_ready", "url": server.url})
         ready(server.url)
         now = datetime.now(UTC)
-        for workspace in app.settings.workspaces:
-            duty.refresh(workspace.name)
-            schedule = workspace.schedule or app.settings.schedule
-            for mode, timing in ((Mode.HOT, schedule.hot), (Mode.SWEEP, schedule.sweep)):
-                scheduler.add_job(
-                    duty.scan,
-                    _trigger(timing, schedule.splay),
-                    args=(workspace.name, mode),
-                    id=f"{workspace.name}/{mode}",
-                    next_run_time=duty.due(workspace.name, mode, timing, now, schedule.splay),
-                )
+        watch = Watch(app, scheduler, duty)
+        watch.follow(now)
+        for entry in app.settings.discovery:
+            scheduler.add_job(
+                watch.discover,
+                IntervalTrigger(seconds=int(entry.every.total_seconds()), jitter=_jitter(entry.every)),
+                args=(entry.name,),
+                id=f"discovery of {entry.name}",  # no name of a workspace has spaces
+                next_run_time=watch.due(entry, now),
+            )
         scheduler.add_job(duty.beat, IntervalTrigger(seconds=_BEAT_SECONDS), id="heartbeat", next_run_time=now)
         if app.settings.retention.history is not None:
             scheduler.add_job(
@@ -80,7 +84,7 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
         scheduler.start()
         log.info(
             "worker started",
-            extra={"action": "worker_started", "workspaces": len(app.settings.workspaces), "version": __version__},
+            extra={"action": "worker_started", "workspaces": len(app.workspaces), "version": __version__},
         )
         try:
             while not stop.wait(1.0):
@@ -98,7 +102,7 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
             log.info("worker stopped", extra={"action": "worker_stopped"})
 
 
-class _Duty:
+class Duty:
     """The jobs of the scheduler. None of them raises."""
 
     def __init__(self, app: App, stop: threading.Event) -> None:
@@ -109,10 +113,24 @@ class _Duty:
         self._idle = threading.Condition()
         self._holder = f"{socket.gethostname()}:{os.getpid()}"
 
-    def scan(self, workspace: str, mode: Mode) -> None:
-        """One tick: take stock of one workspace, whatever happens."""
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Something is under way that a shutdown waits for."""
         with self._idle:
             self._running += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
+
+    def scan(self, workspace: str, mode: Mode) -> None:
+        """One tick: take stock of one workspace, whatever happens."""
+        with self.busy():
+            self._scan(workspace, mode)
+
+    def _scan(self, workspace: str, mode: Mode) -> None:
         try:
             if not self._acquire():
                 return
@@ -131,10 +149,6 @@ class _Duty:
                 log.exception(
                     "scan broke", extra={"action": "scan_broke", "workspace": workspace, "error": type(exc).__name__}
                 )
-        finally:
-            with self._idle:
-                self._running -= 1
-                self._idle.notify_all()
 
     def _acquire(self) -> bool:
         while not self._stop.is_set():
@@ -197,6 +211,86 @@ class _Duty:
             return self._idle.wait_for(lambda: self._running == 0, timeout=seconds)
 
 
+class Watch:
+    """Which workspaces have jobs: those of the configuration, and those that discovery found, as they come and go."""
+
+    def __init__(self, app: App, scheduler: BackgroundScheduler, duty: Duty) -> None:
+        self._app = app
+        self._scheduler = scheduler
+        self._duty = duty
+        self._lock = threading.Lock()
+        self._watched: dict[str, WorkspaceSettings] = {}
+
+    def follow(self, now: datetime) -> None:
+        """Begin to watch what is new, end watching what is no longer there, and give others the schedule they have."""
+        with self._lock:
+            wanted = {one.name: one for one in self._app.workspaces}
+            for name in set(self._watched) - set(wanted):
+                self._end(name)
+            for name, workspace in wanted.items():
+                if self._watched.get(name) != workspace:
+                    self._begin(workspace, now)
+
+    def _begin(self, workspace: WorkspaceSettings, now: datetime) -> None:
+        self._duty.refresh(workspace.name)
+        schedule = workspace.schedule or self._app.settings.schedule
+        for mode, timing in ((Mode.HOT, schedule.hot), (Mode.SWEEP, schedule.sweep)):
+            self._scheduler.add_job(
+                self._duty.scan,
+                _trigger(timing, schedule.splay),
+                args=(workspace.name, mode),
+                id=f"{workspace.name}/{mode}",
+                next_run_time=self._duty.due(workspace.name, mode, timing, now, schedule.splay),
+                replace_existing=True,
+            )
+        self._watched[workspace.name] = workspace
+
+    def _end(self, name: str) -> None:
+        for mode in Mode:
+            with contextlib.suppress(JobLookupError):
+                self._scheduler.remove_job(f"{name}/{mode}")
+        self._app.telemetry.forget(name)
+        del self._watched[name]
+
+    def _last(self, name: str) -> None:
+        """A workspace that is deleted is scanned once more: its history tells how it ended, in one change."""
+        self._duty.scan(name, Mode.HOT)
+        self._app.telemetry.forget(name)
+
+    def due(self, entry: DiscoverySettings, now: datetime) -> datetime:
+        """Say when is looked again: at once where the last look is too old."""
+        with self._app.engine.connect() as connection:
+            last = discovered.last_look(connection, entry.name)
+        soon = now + timedelta(seconds=1)
+        return soon if last is None else max(soon, last + entry.every)
+
+    def discover(self, entry: str) -> None:
+        """One tick: look for workspaces, and watch what was found."""
+        with self._duty.busy():
+            try:
+                looked = self._app.discover(entry)
+                self.follow(datetime.now(UTC))
+                for one in looked.happened:
+                    if one.event is Event.DELETED:
+                        self._scheduler.add_job(self._last, args=(one.name,), id=f"last pass of {one.name}")
+            except Exception as exc:
+                words = trouble(exc) or (str(exc) if isinstance(exc, ConfigError) else None)
+                told = {"action": "discovery_broke", "entry": entry, "error": words or type(exc).__name__}
+                if words is not None:
+                    log.error("looking for workspaces broke", extra=told)
+                else:
+                    log.exception("looking for workspaces broke", extra=told)
+
+
+def _room(app: App) -> int:
+    """How many workspaces there may be before the process is started anew: threads are made when they are needed."""
+    return max(len(app.workspaces), _FOUND_AT_MOST if app.settings.discovery else 0)
+
+
+def _jitter(every: timedelta) -> int:
+    return max(1, int(every.total_seconds() * 0.05))
+
+
 def _trigger(timing: Timing, splay: float) -> BaseTrigger:
     jitter = max(1, int(_shortest(timing).total_seconds() * splay)) if splay else None
     if isinstance(timing, Cron):
@@ -251,7 +345,7 @@ class _Health:
         except (SQLAlchemyError, OSError) as exc:
             return [Check(name="database", ok=False, detail=f"does not answer ({type(exc).__name__}); is it running?")]
         wanted = migrate.newest()
-        configured = [one.name for one in self._app.settings.workspaces]
+        configured = [one.name for one in self._app.workspaces]
         blind = [w.name for w in workspaces if w.state == "unobservable" and w.name in configured]
         looked = {w.name for w in workspaces if w.state != "never scanned"}
         new = [name for name in configured if name not in looked]

@@ -21,7 +21,7 @@ _SAMPLE = 50
 
 def accept_address(current: Session, name: str, *, force: bool) -> str:
     """Let the history of a workspace go on at the address in the configuration, and say what was found there."""
-    from stocktake.cli.session import known
+    from stocktake.cli.session import known, wide
     from stocktake.making import address, source_name
     from stocktake.store import history, ledger
     from stocktake.store.known import sample
@@ -31,6 +31,7 @@ def accept_address(current: Session, name: str, *, force: bool) -> str:
         with engine.connect() as connection:
             known([name], history.workspace_names(connection))
             kind, wanted = sample(connection, name, _SAMPLE)
+            settings = wide(settings, connection)
         one = next((each for each in settings.workspaces if each.name == name), None)
         if one is None:
             raise Stop(

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from stocktake import __version__
-from stocktake.cli import lineage, moving, operate, production, questions, reconcile, removal, scans, trying
+from stocktake.cli import discover, lineage, moving, operate, production, questions, reconcile, removal, scans, trying
 from stocktake.cli.exits import MEANING, ExitCode, Stop
 from stocktake.cli.render import clean, say
 from stocktake.cli.session import Session
@@ -89,6 +89,7 @@ app.command("try")(trying.try_)
 app.command("worker")(operate.worker)
 app.command("scan")(scans.scan)
 app.command("status")(scans.status)
+app.command("discover")(discover.discover)
 app.command("list")(questions.list_)
 app.command("show")(questions.show)
 app.command("history")(questions.history)

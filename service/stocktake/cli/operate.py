@@ -40,9 +40,9 @@ def up(
     """
     current = session(context)
     settings = current.settings()
-    if not demo and not settings.workspaces:
+    if not demo and not settings.workspaces and not settings.discovery:
         settings = accepted(settings) or settings
-    if not demo and settings.workspaces:
+    if not demo and (settings.workspaces or settings.discovery):
         return _watch(current, settings)
     from stocktake.cli.questions import show_changes
     from stocktake.demo.story import Show, run_demo
@@ -71,7 +71,7 @@ def worker(context: typer.Context) -> int:
     """Watch what is configured, in the foreground, as a service does. SIGTERM or Ctrl-C stops it."""
     current = session(context)
     settings = current.settings()
-    if not settings.workspaces:
+    if not settings.workspaces and not settings.discovery:
         raise ConfigError(
             "No workspace is configured. Name one in a configuration file (--config or STOCKTAKE_CONFIG), or set"
             " MLFLOW_TRACKING_URI. `stocktake up --demo` shows what stocktake does without any."
@@ -84,7 +84,8 @@ def _watch(current: Session, settings: Settings) -> int:
     from stocktake.worker import run_worker
 
     current.logging(settings, level=settings.log.level)
-    names = ", ".join(one.name for one in settings.workspaces)
+    found = [f"what discovery {entry.name} finds" for entry in settings.discovery]
+    names = ", ".join([*(one.name for one in settings.workspaces), *found])
 
     def ready(url: str) -> None:  # the port is ours by now: no address is told that another program answers at
         current.tell(
@@ -124,7 +125,7 @@ def doctor(context: typer.Context, workspace: WorkspaceOption = None, output: Ou
     from stocktake.doctor import Level, examine
 
     current = session(context)
-    settings = current.settings()
+    settings = current.widest()
     names = known(workspace, [one.name for one in settings.workspaces])
     current.logging(settings, level="ERROR")
     failed, told = False, []
@@ -191,7 +192,10 @@ def config_check(context: typer.Context) -> int:
         say(f"{'error' if problem.fatal else 'warning'}: {clean(str(problem))}")
     if any(problem.fatal for problem in problems):
         return ExitCode.USAGE
-    names = ", ".join(one.name for one in settings.workspaces) or "none: `stocktake up` runs the demonstration"
+    found = [f"what discovery {entry.name} finds" for entry in settings.discovery]
+    names = (
+        ", ".join([*(one.name for one in settings.workspaces), *found]) or "none: `stocktake up` runs the demonstration"
+    )
     sys.stdout.write(f"The configuration is valid. Workspaces: {clean(names)}.\n")
     return ExitCode.COMPLETE
 

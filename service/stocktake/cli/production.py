@@ -13,7 +13,7 @@ from stocktake.cli import rows
 from stocktake.cli.exits import ExitCode
 from stocktake.cli.observed import View, note, refuse, view
 from stocktake.cli.render import Output, clean, say, write_json, write_table, write_tsv
-from stocktake.cli.session import AskedOption, OutputOption, known, now, session
+from stocktake.cli.session import AskedOption, OutputOption, known, now, session, wide
 from stocktake.cli.times import TimeError, exact, parse_day, short
 from stocktake.core.assets import Kind
 from stocktake.core.production import ENDPOINTS, Certainty, Meaning, Spell, State, spells
@@ -64,7 +64,7 @@ def production(
     meaning = _meaning(settings)
     with session(context).database(settings) as connection:
         names = workspace_names(connection)
-        workspaces = known(workspace, names, settings)
+        workspaces = known(workspace, names, wide(settings, connection))
         seen = view(connection, Kind.MODEL_VERSION, workspaces, min(end, now()))
         if seen.blind:
             return refuse(seen, output)

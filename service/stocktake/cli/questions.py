@@ -30,6 +30,7 @@ from stocktake.cli.session import (
     now,
     pairs,
     session,
+    wide,
 )
 from stocktake.cli.times import ago, exact, span
 from stocktake.core.assets import Category, ChangeType, Kind
@@ -78,7 +79,7 @@ def list_(
     settings = session(context).settings()
     with session(context).database(settings) as connection:
         names = workspace_names(connection)
-        workspaces = known(workspace, names, settings)
+        workspaces = known(workspace, names, wide(settings, connection))
         seen = view(connection, which, workspaces, when, partition=(conditions or {}).get("partition"))
         if seen.blind:
             return refuse(seen, output)
@@ -122,7 +123,7 @@ def show(
     which, when = kind(what), moment(at, "--at", future=False)
     settings = session(context).settings()
     with session(context).database(settings) as connection:
-        workspaces = known(workspace, workspace_names(connection), settings)
+        workspaces = known(workspace, workspace_names(connection), wide(settings, connection))
         found = [
             rows.record(row, rows.ASSET) for row in find_asset(connection, which, key, workspaces=workspaces, at=when)
         ]
@@ -159,7 +160,7 @@ def history(
     _ordered(after, before, "--since", "--until")
     settings = session(context).settings()
     with session(context).database(settings) as connection:
-        workspaces = known(workspace, workspace_names(connection), settings)
+        workspaces = known(workspace, workspace_names(connection), wide(settings, connection))
         found = [
             rows.record(row, rows.VERSION)
             for row in asset_history(connection, which, key, workspaces=workspaces, since=after, until=before)
@@ -208,7 +209,7 @@ def changes(
     _ordered(after, before, "--since", "--until")
     settings = session(context).settings()
     with session(context).database(settings) as connection:
-        workspaces = known(workspace, store.workspace_names(connection), settings)
+        workspaces = known(workspace, store.workspace_names(connection), wide(settings, connection))
         seen = view(connection, which, workspaces, before)
         if seen.blind:
             return refuse(seen, output)
@@ -260,7 +261,7 @@ def diff(
     _ordered(first, last, "--from", "--to")
     settings = session(context).settings()
     with session(context).database(settings) as connection:
-        workspaces = known(workspace, workspace_names(connection), settings)
+        workspaces = known(workspace, workspace_names(connection), wide(settings, connection))
         seen = view(connection, which, workspaces, first)
         if seen.blind:
             return refuse(seen, output)

@@ -27,6 +27,7 @@ _OBJECTS = (
     ("`scan`", "workspace", rows.SCAN, ("scopes",)),
     ("`status`", "workspace", rows.STATUS, ("coverage", "withheld", "last_hot", "last_sweep")),
     ("`scope list`", "kind of a workspace", rows.COVERED, ()),
+    ("`discover`", "workspace found, or scope not looked at", rows.DISCOVERED, ("tags",)),
     ("`try`", "figure", rows.FIGURE, ()),
     ("`doctor`", "check", rows.CHECK, ()),
 )

@@ -46,7 +46,7 @@ SCAN_TSV = tuple(name for name in SCAN if name != "scopes")
 SCOPE = ("kind", "partition", "state", "reason", "listed")
 STATUS = (
     "name", "source", "uri", "configured", "state", "state_since", "error", "next_step", "last_hot", "last_sweep",
-    "age", "staleness_bound", "scanning", "assets", "coverage", "withheld",
+    "age", "staleness_bound", "scanning", "assets", "coverage", "withheld", "found_by", "standing", "standing_why",
 )  # fmt: skip
 STATUS_TSV = tuple(name for name in STATUS if name not in ("coverage", "withheld", "last_hot", "last_sweep"))
 PASS = ("scan_id", "mode", "state", "began_at", "finished_at", "passes", "last_finished_at")
@@ -54,6 +54,11 @@ COVERAGE = ("kind", "partitions", "complete", "oldest_complete", "state", "reaso
 WITHHELD = ("kind", "partition", "count", "since", "confirmations", "accepted")
 COVERED = ("workspace", *COVERAGE, "withheld")
 FIGURE = ("figure", "meaning", "count", "bytes", "examples")
+DISCOVERED = (
+    "entry", "workspace", "standing", "since", "subscription", "resource_group", "azure_workspace", "region", "tags",
+    "how", "watched_since", "last_seen", "scope", "why", "next_step",
+)  # fmt: skip
+DISCOVERED_TSV = tuple(name for name in DISCOVERED if name != "tags")
 CHECK = ("level", "check", "workspace", "message", "next_step")
 
 
@@ -86,16 +91,34 @@ def scan(report: Any) -> dict[str, Any]:
     return made
 
 
-def status(found: Any, *, configured: bool, bound: float | None) -> dict[str, Any]:
+def status(of: Any, *, configured: bool, bound: float | None, found: Any = None) -> dict[str, Any]:
     """How a workspace stands, as programs read it. `age` and `staleness_bound` are seconds."""
-    made = record(found, STATUS)
+    made = record(of, STATUS)
+    if found is not None:
+        made["found_by"], made["standing"], made["standing_why"] = found.entry, found.standing, found.why or None
     made["configured"], made["staleness_bound"] = configured, bound
-    made["assets"] = dict(found.assets)
-    made["coverage"] = [record(one, COVERAGE) for one in found.coverage]
+    made["assets"] = dict(of.assets)
+    made["coverage"] = [record(one, COVERAGE) for one in of.coverage]
     made["withheld"] = [record(one, WITHHELD) for one in found.withheld]
     for name in ("last_hot", "last_sweep"):
         made[name] = record(made[name], PASS) if made[name] is not None else None
     return made
+
+
+def discovered(one: Any) -> dict[str, Any]:
+    """A workspace that discovery found, as programs read it."""
+    made = record(one, DISCOVERED) | {
+        "workspace": one.name, "subscription": one.place.subscription, "resource_group": one.place.resource_group,
+        "azure_workspace": one.place.workspace, "region": one.place.region, "tags": dict(one.place.tags),
+        "watched_since": one.first_seen,
+    }  # fmt: skip
+    return {name: made[name] or None if name in ("why", "next_step") else made[name] for name in DISCOVERED}
+
+
+def not_looked_at(entry: str, scope: Any) -> dict[str, Any]:
+    """A scope that could not be looked at, among what was found."""
+    made = dict.fromkeys(DISCOVERED) | {"entry": entry, "standing": "not-looked-at", "scope": scope.path}
+    return made | {"why": scope.why, "next_step": scope.next_step}
 
 
 def _field(item: Any) -> dict[str, Any]:

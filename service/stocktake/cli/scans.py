@@ -30,6 +30,7 @@ from stocktake.cli.session import (
     now,
     operator,
     session,
+    wide,
 )
 from stocktake.cli.times import ago, exact, span
 from stocktake.core.assets import Kind, Mode, ScanState
@@ -69,15 +70,23 @@ def scan(
         raise Stop(ExitCode.USAGE, "--hot and --sweep exclude each other: a sweep looks at what a hot pass does, too.")
     current = session(context)
     settings = current.settings()
-    names = known(workspace, [one.name for one in settings.workspaces]) or [one.name for one in settings.workspaces]
-    if not names:
+    if not settings.workspaces and not settings.discovery:
         raise ConfigError(
             "No workspace is configured. Name one in a configuration file (--config or STOCKTAKE_CONFIG), or set"
             " MLFLOW_TRACKING_URI. `stocktake up --demo` shows what stocktake does without any."
         )
     mode = Mode.HOT if hot else Mode.SWEEP
     current.logging(settings, level="INFO" if not sys.stderr.isatty() and not current.quiet else None)
+    names = [one.name for one in settings.workspaces]
+    if not settings.discovery:  # a name that is not there is told before the database is opened
+        names = known(workspace, names) or names
     with open_app(settings) as app, _progress(current) as tell:
+        if settings.discovery:
+            app.discover_at_first()
+            names = [one.name for one in app.workspaces]
+            names = known(workspace, names) or names
+        if not names:
+            raise Stop(ExitCode.FAILED, "Discovery has found no workspace. `stocktake discover` says where it looked.")
         done, failure = _all(app, names, mode, tell)
     reports = [rows.scan(one) if not isinstance(one, Mapping) else dict(one) for one in done]
     if failure is not None and not reports:
@@ -238,6 +247,7 @@ def _outcome(one: Mapping[str, Any]) -> str:
 
 def status(context: typer.Context, workspace: WorkspaceOption = None, output: OutputOption = Output.TABLE) -> int:
     """Say how every workspace stands: how completely and how lately it was seen, and what to do about it."""
+    from stocktake.store import discovered
     from stocktake.store.ledger import WorkspaceStatus
     from stocktake.store.ledger import status as ask
 
@@ -245,6 +255,8 @@ def status(context: typer.Context, workspace: WorkspaceOption = None, output: Ou
     settings = current.settings()
     with current.database(settings) as connection:
         found = {one.name: one for one in ask(connection)}
+        settings = wide(settings, connection)
+        by_discovery = {one.name: one for one in discovered.found(connection)}
     configured = {one.name: one for one in settings.workspaces}
     for name in configured:
         if name not in found:
@@ -265,7 +277,12 @@ def status(context: typer.Context, workspace: WorkspaceOption = None, output: Ou
                 scanning=None,
             )
     names = known(workspace, list(found)) or sorted(found, key=lambda name: (name not in configured, name))
-    answer = [rows.status(found[name], configured=name in configured, bound=_bound(settings, name)) for name in names]
+    answer = [
+        rows.status(
+            found[name], configured=name in configured, bound=_bound(settings, name), found=by_discovery.get(name)
+        )
+        for name in names
+    ]
     if output == Output.JSON:
         write_json(answer)
     elif output == Output.TSV:
@@ -295,6 +312,8 @@ def _page(one: Mapping[str, Any]) -> list[str]:
     scanning = f"; a {one['scanning']} is under way" if one["scanning"] else ""
     retired = "" if one["configured"] else "not configured, so no longer scanned; last "
     lines = [f"{clean(one['name'])}: {retired}{one['state']}{since}{scanning}"]
+    if one["found_by"]:
+        lines.append(f"  {'found by':14} {clean(one['found_by'])}: {one['standing']}{_why(one)}")
     for label, text in (("problem", one["error"]), ("next step", one["next_step"])):
         if text:
             lines.append(f"  {label:14} {clean(text)}")
@@ -319,6 +338,10 @@ def _page(one: Mapping[str, Any]) -> list[str]:
     for held in one["withheld"]:
         lines += _withheld(one["name"], held, at)
     return lines
+
+
+def _why(one: Mapping[str, Any]) -> str:
+    return f" ({clean(one['standing_why'])})" if one["standing_why"] else ""
 
 
 def _freshness(one: Mapping[str, Any]) -> str:
@@ -356,6 +379,7 @@ def scope_list(context: typer.Context, workspace: AskedOption = None, output: Ou
     settings = session(context).settings()
     with session(context).database(settings) as connection:
         found = {one.name: one for one in ask(connection)}
+        settings = wide(settings, connection)
     names = [name for name in known(workspace, list(found), settings) or found if name in found]
     answer = []
     for name in names:

@@ -19,6 +19,7 @@ from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.render import Output, clean, say
 from stocktake.cli.times import TimeError, parse_time
 from stocktake.core.assets import Kind
+from stocktake.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -79,6 +80,17 @@ class Session:
         with self.engine(settings) as engine, engine.connect() as connection:
             yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
+    def widest(self) -> Settings:
+        """The configuration with what discovery found, or alone where the database cannot tell."""
+        settings = self.settings()
+        if not settings.discovery:
+            return settings
+        try:
+            with self.database(settings) as connection:
+                return wide(settings, connection)
+        except (ConfigError, Stop):
+            return settings
+
 
 def now() -> datetime:
     """The clock that "2 days ago" counts from."""
@@ -129,6 +141,15 @@ def known(asked: Sequence[str] | None, names: Sequence[str], settings: Settings 
     if asked:
         return list(dict.fromkeys(asked))
     return [one.name for one in settings.workspaces] or None if settings is not None else None
+
+
+def wide(settings: Settings, connection: Connection) -> Settings:
+    """The configuration with the workspaces that discovery found beside those that it names."""
+    if not settings.discovery:
+        return settings
+    from stocktake.discovering import widened
+
+    return widened(settings, connection)
 
 
 def pairs(given: Sequence[str] | None, allowed: Sequence[str]) -> dict[str, str] | None:

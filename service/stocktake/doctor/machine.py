@@ -30,8 +30,9 @@ def configuration(settings: Settings, environ: Mapping[str, str]) -> Iterator[Ch
     """The file was read already; what it names (variables, files) must be there too, and fit together."""
     where = str(settings.file) if settings.file is not None else "no configuration file"
     count = len(settings.workspaces)
-    if count:
-        yield ok("configuration", f"{where}: {count} workspace{'s' if count > 1 else ''}")
+    if count or settings.discovery:
+        places = f", {len(settings.discovery)} to look for others" if settings.discovery else ""
+        yield ok("configuration", f"{where}: {count} workspace{'' if count == 1 else 's'}{places}")
     else:
         yield warn(
             "configuration",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from stocktake.settings.azure import AzureMlSettings
+from stocktake.settings.azure import AzureAccessSettings, AzureMlSettings
 from stocktake.settings.checking import Problem, check
+from stocktake.settings.discovery import DiscoverySettings
 from stocktake.settings.installation import installation_key, present_key
 from stocktake.settings.loading import data_dir, load_settings
-from stocktake.settings.models import MlflowSettings, ScheduleSettings, Settings, WorkspaceSettings
+from stocktake.settings.models import MlflowSettings, Settings, WorkspaceSettings
 from stocktake.settings.reference import json_schema, markdown
+from stocktake.settings.scheduling import ScheduleSettings
 
 __all__ = [
+    "AzureAccessSettings",
     "AzureMlSettings",
+    "DiscoverySettings",
     "MlflowSettings",
     "Problem",
     "ScheduleSettings",

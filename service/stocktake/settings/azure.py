@@ -26,6 +26,20 @@ _TAKES = {
 }
 
 
+def subscription_id(value: str) -> str:
+    """Check the id of a subscription."""
+    if not re.fullmatch(_UUID, value):
+        raise ValueError("is not a subscription's id. Write the UUID that `az account show --query id` prints")
+    return value.lower()
+
+
+def azure_name(value: str) -> str:
+    """Check the name of a resource group, a workspace or a management group."""
+    if not re.fullmatch(r"[\w\-.()]*[\w\-()]", value):
+        raise ValueError("holds a character that Azure allows in no such name. Write the name alone, not its id")
+    return value
+
+
 def _host(value: str) -> str:
     if not re.fullmatch(r"\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", value):
         raise ValueError("is no host name. Write for example .api.azureml.ms (a dot before it: every host below it)")
@@ -59,12 +73,9 @@ class CloudSettings(Model):
     )
 
 
-class AzureMlSettings(Model):
-    """One Azure Machine Learning workspace: what the resource manager lists, and its MLflow runs."""
+class AzureAccessSettings(Model):
+    """Who we are to Azure, and what is read of its workspaces."""
 
-    subscription: str = Field(description="Id of the subscription (a UUID).")
-    resource_group: str = Field(min_length=1, max_length=90, description="Name of the resource group.")
-    workspace: str = Field(min_length=1, max_length=260, description="Name of the workspace in Azure.")
     cloud: Literal["AzureCloud", "AzureChinaCloud", "AzureUSGovernment"] = Field(
         "AzureCloud", description="The cloud that the subscription is in."
     )
@@ -115,27 +126,13 @@ class AzureMlSettings(Model):
         description="How far back a hot pass looks again: clocks of machines that log runs may differ so much.",
     )
 
-    @field_validator("subscription")
-    @classmethod
-    def _uuid(cls, value: str) -> str:
-        if not re.fullmatch(_UUID, value):
-            raise ValueError("is not a subscription's id. Write the UUID that `az account show --query id` prints")
-        return value.lower()
-
-    @field_validator("resource_group", "workspace")
-    @classmethod
-    def _named(cls, value: str) -> str:
-        if not re.fullmatch(r"[\w\-.()]*[\w\-()]", value):
-            raise ValueError("holds a character that Azure allows in no such name. Write the name alone, not its id")
-        return value
-
     @field_validator("client_certificate")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value if value is None else value.expanduser().absolute()
 
     @model_validator(mode="after")
-    def _agree(self) -> AzureMlSettings:
+    def _agree(self) -> AzureAccessSettings:
         if self.custom_cloud is not None and "cloud" in self.model_fields_set:
             raise ValueError("names both `cloud` and `custom_cloud`. Leave one of the two out")
         takes = _TAKES[self.credential]
@@ -151,3 +148,25 @@ class AzureMlSettings(Model):
         if self.credential == "token" and self.token_env is None:
             raise ValueError("signs in with `credential: token`, which needs `token_env`. Add it")
         return self
+
+
+class _Place(Model):
+    """Which workspace it is. A class of its own, so that the documentation names it before all else."""
+
+    subscription: str = Field(description="Id of the subscription (a UUID).")
+    resource_group: str = Field(min_length=1, max_length=90, description="Name of the resource group.")
+    workspace: str = Field(min_length=1, max_length=260, description="Name of the workspace in Azure.")
+
+    @field_validator("subscription")
+    @classmethod
+    def _uuid(cls, value: str) -> str:
+        return subscription_id(value)
+
+    @field_validator("resource_group", "workspace")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        return azure_name(value)
+
+
+class AzureMlSettings(AzureAccessSettings, _Place):
+    """One Azure Machine Learning workspace: what the resource manager lists, and its MLflow runs."""

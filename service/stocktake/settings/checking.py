@@ -8,9 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from stocktake.settings.azure import AzureMlSettings
+from stocktake.settings.azure import AzureAccessSettings, AzureMlSettings
 from stocktake.settings.environment import secret, unfit
-from stocktake.settings.models import MlflowSettings, ScheduleSettings, Settings
+from stocktake.settings.models import MlflowSettings, Settings
+from stocktake.settings.scheduling import ScheduleSettings
 from stocktake.settings.timing import period
 
 
@@ -56,6 +57,10 @@ def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
             )
         places.setdefault(place, workspace.name)
         found[before:] = [replace(one, workspace=workspace.name) for one in found[before:]]
+    for number, entry in enumerate(settings.discovery):
+        found += _azureml(f"discovery[{number}].azureml", entry.azureml, environ)
+        if entry.schedule is not None:
+            found += _schedule(f"discovery[{number}].schedule", entry.schedule, settings)
     return found + list(_telemetry(settings, environ))
 
 
@@ -96,7 +101,7 @@ def _azure_place(azureml: AzureMlSettings) -> tuple[str | None, ...]:
     return cloud, azureml.subscription, azureml.resource_group.casefold(), azureml.workspace.casefold()
 
 
-def _azureml(path: str, azureml: AzureMlSettings, environ: Mapping[str, str]) -> Iterator[Problem]:
+def _azureml(path: str, azureml: AzureAccessSettings, environ: Mapping[str, str]) -> Iterator[Problem]:
     for key in ("client_secret_env", "token_env"):
         name = getattr(azureml, key)
         if name is not None and (why := unfit(environ, name, token=key == "token_env")):

@@ -65,7 +65,14 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _like_dns(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", value):
+        raise ValueError("must be small letters, digits and hyphens, and begin and end with a letter or digit")
+    return value
+
+
 Http = Annotated[str, AfterValidator(_http)]
+WorkspaceName = Annotated[str, AfterValidator(_like_dns)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 
 

@@ -8,33 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from stocktake.settings.azure import AzureMlSettings
-from stocktake.settings.fields import Http, Model, Pattern, Variable, address
-from stocktake.settings.timing import Duration, Retention, When
-
-
-class ScheduleSettings(Model):
-    """How often a workspace is looked at. The two periods are the published bound on how stale an answer may be."""
-
-    hot: When = Field(
-        timedelta(minutes=10),
-        description="How often the small kinds (registry, aliases, experiments, server facts) are listed completely and"
-        " runs that are new or moving are read. A duration, or cron in five fields (UTC).",
-    )
-    sweep: When = Field(
-        timedelta(hours=24),
-        description="How often everything is read. Only a sweep sees late edits of finished runs, and runs that are"
-        " gone. A duration, or cron in five fields (UTC).",
-    )
-    splay: float = Field(
-        0.1,
-        ge=0,
-        le=0.5,
-        description="The largest random delay of a pass, as a share of its period, so that many workspaces are not all"
-        " asked at the same second.",
-    )
+from stocktake.settings.discovery import DiscoverySettings
+from stocktake.settings.fields import Http, Model, Pattern, Variable, WorkspaceName, address
+from stocktake.settings.scheduling import ScheduleSettings
+from stocktake.settings.timing import Duration, Retention
 
 
 class ConcurrencySettings(Model):
@@ -291,7 +271,7 @@ class MlflowSettings(Model):
 class WorkspaceSettings(Model):
     """One place to watch."""
 
-    name: str = Field(
+    name: WorkspaceName = Field(
         min_length=1,
         max_length=63,
         description="Our name for it: small letters, digits and hyphens; unique. History hangs on it: do not rename.",
@@ -306,13 +286,6 @@ class WorkspaceSettings(Model):
     )
     owner: str | None = Field(None, min_length=1, description="Who answers for assets that name no owner themselves.")
     labels: dict[str, str] = Field({}, description="Labels of your own (cost centre, environment), shown with it.")
-
-    @field_validator("name")
-    @classmethod
-    def _like_dns(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", value):
-            raise ValueError("must be small letters, digits and hyphens, and begin and end with a letter or digit")
-        return value
 
     @model_validator(mode="after")
     def _one_place(self) -> WorkspaceSettings:
@@ -333,6 +306,9 @@ class Settings(Model):
         "password", description="`entra` signs in to Azure Database for PostgreSQL with the machine's identity."
     )
     workspaces: tuple[WorkspaceSettings, ...] = Field((), description="The places to watch.")
+    discovery: tuple[DiscoverySettings, ...] = Field(
+        (), description="Where to look for Azure Machine Learning workspaces that are not named one by one."
+    )
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="How often they are looked at.")
     concurrency: ConcurrencySettings = Field(ConcurrencySettings(), description="How many things are done at once.")
     retention: RetentionSettings = Field(RetentionSettings(), description="What is dropped, and after how long.")
@@ -379,25 +355,27 @@ class Settings(Model):
     @classmethod
     def _inherit_schedule(cls, data: Any) -> Any:
         """Fill what a workspace's schedule leaves out from the common one."""
-        if not isinstance(data, Mapping) or not isinstance(data.get("workspaces"), list | tuple):
-            return data
-        common = data.get("schedule")
-        if not isinstance(common, Mapping):
+        if not isinstance(data, Mapping) or not isinstance(common := data.get("schedule"), Mapping):
             return data
         known = {key: common[key] for key in ScheduleSettings.model_fields if key in common}
-        filled = [
-            {**item, "schedule": {**known, **item["schedule"]}}
-            if isinstance(item, Mapping) and isinstance(item.get("schedule"), Mapping)
-            else item
-            for item in data["workspaces"]
-        ]
-        return {**data, "workspaces": filled}
+        filled = {
+            part: [
+                {**item, "schedule": {**known, **item["schedule"]}}
+                if isinstance(item, Mapping) and isinstance(item.get("schedule"), Mapping)
+                else item
+                for item in data[part]
+            ]
+            for part in ("workspaces", "discovery")
+            if isinstance(data.get(part), list | tuple)
+        }
+        return {**data, **filled}
 
-    @field_validator("workspaces")
+    @field_validator("workspaces", "discovery")
     @classmethod
-    def _unique(cls, value: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
+    def _unique(cls, value: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
         names = [item.name for item in value]
+        what = "workspace" if info.field_name == "workspaces" else "entry"
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"has the name {name!r} twice. Give each workspace a name of its own")
+                raise ValueError(f"has the name {name!r} twice. Give each {what} a name of its own")
         return value

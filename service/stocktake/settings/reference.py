@@ -28,6 +28,10 @@ workspaces:
     mlflow: {folder: /data/mlruns}
   - name: fraud
     azureml: {subscription: 0a1b2c3d-0000-4000-8000-000000000001, resource_group: ml, workspace: fraud-prod}
+discovery:                    # Azure ML workspaces that are found, in place of being named one by one
+  - name: platform
+    management_group: ml-platform
+    tags: [stocktake=yes]
 ```
 
 Durations are whole numbers with a unit: `90s`, `10m`, `24h`, `7d`, `2w`, `1h30m`. Schedules are durations, or cron in

@@ -285,6 +285,60 @@ redacted_text = Table(
     Column("fingerprint", Text, nullable=False),
 )
 
+discovered = Table(
+    "discovered",
+    METADATA,
+    Column("key", Text, primary_key=True),  # its address in small letters
+    Column("name", Text, nullable=False),  # ours; given once
+    Column("entry", Text, nullable=False),  # of the configuration
+    Column("subscription", Text, nullable=False),
+    Column("resource_group", Text, nullable=False),  # as it was written when it was first seen
+    Column("workspace", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # JSON, secrets replaced
+    Column("guid", Text),  # the workspace's own id, where it was told
+    Column("how", Text, nullable=False),  # what showed it: resource-graph, list
+    Column("standing", Text, nullable=False),
+    Column("since", _TIME, nullable=False),  # it stands so
+    Column("first_seen", _TIME, nullable=False),
+    Column("last_seen", _TIME, nullable=False),
+    Column("judged_at", _TIME, nullable=False),  # when the look began that said so: an older one says nothing
+    Column("why", Text, nullable=False),
+    Column("next_step", Text, nullable=False),
+    UniqueConstraint("name", name="discovered_name_key"),
+)
+
+discovery_scope = Table(
+    "discovery_scope",
+    METADATA,
+    Column("entry", Text, nullable=False),
+    Column("path", Text, nullable=False),  # a subscription, a resource group, a management group
+    Column("asked_at", _TIME, nullable=False),
+    Column("first_looked_at", _TIME),  # NULL: never looked at
+    Column("last_looked_at", _TIME),
+    Column("looked", Boolean, nullable=False),  # the last time
+    Column("trouble", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("next_step", Text, nullable=False),
+    PrimaryKeyConstraint("entry", "path"),
+)
+
+discovery_event = Table(
+    "discovery_event",
+    METADATA,
+    Column("event_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("entry", Text, nullable=False),
+    Column("at", _TIME, nullable=False),
+    Column("not_before", _TIME),  # the look before
+    Column("event", Text, nullable=False),
+    Column("before", Text),  # how it stood; NULL where it appeared
+    Column("after", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Index("discovery_event_by_time", "at"),
+)
+
 heartbeat = Table(
     "heartbeat",
     METADATA,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScanState, ScopeState
+from stocktake.core.discovery import Standing
 
 #: The value that stands for every value outside an attribute's list (the same word OpenTelemetry uses).
 OTHER = "_OTHER"
@@ -60,6 +61,7 @@ ATTRIBUTES: Mapping[str, Attribute] = {
             meaning="how a scan ended, or how completely a scope was listed",
             values=frozenset(ScanState) | frozenset(ScopeState),
         ),
+        Attribute(name="standing", meaning="how a found workspace stands", values=frozenset(Standing)),
         Attribute(name="status_class", meaning="class of the HTTP answer", values=frozenset(STATUS_CLASSES)),
         Attribute(name="exporter", meaning="where figures are pushed", values=frozenset(EXPORTERS)),
         Attribute(name="result", meaning="whether the receiver took them", values=frozenset(RESULTS)),
@@ -138,6 +140,19 @@ WORKSPACE_OBSERVABLE = Declaration(
     description="1 when the last scan could see the workspace, 0 when it was unreachable or access was denied.",
     attributes=("workspace",),
     fold=Fold.MIN,
+)
+DISCOVERED = Declaration(
+    name="stocktake.discovery.workspaces",
+    instrument=Instrument.GAUGE,
+    unit="{workspace}",
+    description="Workspaces that discovery ever found, by how they stand.",
+    attributes=("standing",),
+)
+DISCOVERY_NOT_LOOKED = Declaration(
+    name="stocktake.discovery.scopes_not_looked_at",
+    instrument=Instrument.GAUGE,
+    unit="{scope}",
+    description="Subscriptions, resource and management groups that discovery could not look at the last time.",
 )
 HEARTBEAT_AGE = Declaration(
     name="stocktake.worker.heartbeat.age",
@@ -266,6 +281,8 @@ CATALOGUE: tuple[Declaration, ...] = (
     BYTES_READ,
     WAITED,
     BUDGET_USED,
+    DISCOVERED,
+    DISCOVERY_NOT_LOOKED,
     HEARTBEAT_AGE,
     DATABASE_SIZE,
     EXPORTS,

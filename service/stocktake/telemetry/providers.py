@@ -171,6 +171,10 @@ class Telemetry:
         """The size of stocktake's own database in bytes."""
         self._state.database(size)
 
+    def discovered(self, standings: Mapping[str, int], not_looked: int) -> None:
+        """How many found workspaces stand how, and how many scopes could not be looked at."""
+        self._state.discovered(standings, not_looked)
+
     # -- ways out --------------------------------------------------------------------------------------------------
 
     def prometheus(self) -> bytes:

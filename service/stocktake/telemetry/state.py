@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from stocktake.core.assets import Lifecycle, ScopeState
+from stocktake.core.discovery import Standing
 from stocktake.telemetry import instruments as i
 from stocktake.telemetry.figures import KindFigures, WorkspaceFigures
 
@@ -55,6 +56,8 @@ class State:
         self._budgets: dict[str, float] = {}
         self._beat: float | None = None
         self._database_size: int | None = None
+        self._discovered: Mapping[str, int] | None = None
+        self._not_looked = 0
         self._exports: dict[tuple[str, str], int] = {}
 
     def put(self, figures: WorkspaceFigures) -> None:
@@ -82,6 +85,10 @@ class State:
         with self._lock:
             self._database_size = size
 
+    def discovered(self, standings: Mapping[str, int], not_looked: int) -> None:
+        with self._lock:
+            self._discovered, self._not_looked = dict(standings), not_looked
+
     def exporter(self, name: str) -> None:
         """Make an exporter known, so that its counters begin at nought."""
         with self._lock:
@@ -102,6 +109,17 @@ class State:
             folded[key] = _fold(declaration.fold, folded[key], value) if key in folded else value
         return [(dict(zip(declaration.attributes, key, strict=True)), value) for key, value in folded.items()]
 
+    def _found(self, declaration: i.Declaration) -> Iterator[Observed]:
+        with self._lock:
+            standings, not_looked = self._discovered, self._not_looked
+        if standings is None:  # nothing is looked for: that is not nought
+            return
+        if declaration is i.DISCOVERY_NOT_LOOKED:
+            yield {}, not_looked
+            return
+        for standing in Standing:
+            yield {"standing": standing}, standings.get(standing, 0)
+
     def _figures(self, declaration: i.Declaration) -> Iterable[Observed]:
         with self._lock:
             held = list(self._workspaces.values())
@@ -110,6 +128,8 @@ class State:
             return [({"version": self._version, "python": platform.python_version()}, 1)]
         if declaration is i.DATABASE_SIZE:
             return [] if size is None else [({}, size)]
+        if declaration in (i.DISCOVERED, i.DISCOVERY_NOT_LOOKED):
+            return list(self._found(declaration))
         if declaration is i.HEARTBEAT_AGE:
             age = self.heartbeat_age()
             return [] if age is None else [({}, age)]
