@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from stocktake import discovering, pipeline
 from stocktake.core.assets import Mode, ScanState
-from stocktake.core.errors import ConfigError
+from stocktake.core.errors import ConfigError, SourceError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.making import Shared, address, make_source, source_name
@@ -264,6 +264,8 @@ def open_database(settings: Settings, environ: Mapping[str, str] | None = None) 
                 f"The database cannot be reached: {reason}. Check `database` in the configuration, that the server"
                 " runs and lets this host in, and the password (STOCKTAKE_DATABASE_PASSWORD or PGPASSWORD)."
             ) from exc
+        except SourceError as exc:  # Entra gives no token for the database
+            raise DatabaseUnavailable(f"The database cannot be entered: {exc}") from exc
         yield engine
 
 

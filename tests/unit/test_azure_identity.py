@@ -193,7 +193,7 @@ def test_a_secret_that_ran_out_is_told_in_one_line_and_the_library_logs_nothing_
     entra: tuple[RecordingProxy, CredentialConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     wire, config = entra
-    caplog.set_level(logging.CRITICAL, "azure.identity")  # as setup_logging sets it: the next test
+    caplog.set_level(logging.NOTSET, "azure.identity")  # as it is where nobody has set up logging
     refusal = {"error": "invalid_client", "error_description": "AADSTS7000222: The keys for app 'hunter' are expired."}
     wire.fault("oauth2/v2.0/token", status(401, JSON, json.dumps(refusal).encode()))
     with pytest.raises(SourceError) as caught:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
 import re
 import threading
 import time
@@ -157,6 +158,9 @@ def make_credential(config: CredentialConfig) -> TokenCredential:
     """Make azure-identity's credential. Imported here: it takes a third of a second that few commands need."""
     from azure import identity
 
+    quiet = logging.getLogger("azure.identity")  # a refusal is told by `refused`, in one line and not in a dozen
+    if quiet.level == logging.NOTSET:
+        quiet.setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"authority": config.cloud.authority, "additionally_allowed_tenants": ["*"]}
     if not config.cloud.known:
         options["disable_instance_discovery"] = True
