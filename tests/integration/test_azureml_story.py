@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from stocktake import pipeline
 from stocktake.core.assets import ChangeType, Kind, Mode, ScanState, ScopeState
@@ -268,3 +268,15 @@ def test_a_job_that_is_gone_from_a_whole_list_is_purged_when_the_service_says_so
     assert [(kind, key, happened) for kind, key, happened, _ in told.changes() if kind == "job"] == [
         ("job", gone, str(ChangeType.PURGED))
     ]
+
+
+def test_a_secret_in_a_tag_of_a_job_or_of_the_workspace_never_reaches_the_database(told: Told) -> None:
+    secret = "3f9d0c1b7a5e4d2f8c6b1a0e9d8c7b6a5f4e3d2c"
+    told.workspace.submit_job("train-1", tags={"wandb_api_key": secret, "team": "vision"})
+    told.workspace.edit_workspace(tags={"storage_password": secret})
+    told.scan(Mode.SWEEP)
+    with told.engine.connect() as connection:
+        documents = connection.execute(text("SELECT document, aside FROM version")).all()
+    assert documents
+    assert not [row for row in documents if secret in f"{row.document}{row.aside}"]
+    assert any("[redacted:" in row.document and "vision" in row.document for row in documents)

@@ -18,22 +18,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
-from stocktake.sources import arm_errors, mlflow_documents
-from stocktake.sources.arm import THROTTLE_FLOOR, Arm, ArmConfig
+from stocktake.sources import mlflow_documents
+from stocktake.sources.arm import Arm, ArmConfig
 from stocktake.sources.azureml_arm import ArmLists
+from stocktake.sources.azureml_data_plane import DataPlaneClients, is_root
 from stocktake.sources.azureml_documents import OUR_WORD, WORKSPACE_KEY, parse
 from stocktake.sources.azureml_history import RunHistory
-from stocktake.sources.azureml_hosts import DataPlane, data_plane
 from stocktake.sources.azureml_jobs import CHILDLESS, ENDED, HISTORY, times
 from stocktake.sources.azureml_lifting import mapping
-from stocktake.sources.azureml_plan import JOBS, ROWS, STORAGE, Place, Row, soft_deleted
-from stocktake.sources.http import Answer, HttpClient, HttpConfig
+from stocktake.sources.azureml_plan import JOBS, ROWS, STORAGE, Place, Row
+from stocktake.sources.http import Answer, HttpConfig
 from stocktake.sources.mlflow_pages import encode
-from stocktake.sources.mlflow_rest import Dialect, MlflowRest, MlflowRestConfig
+from stocktake.sources.mlflow_rest import Dialect, MlflowRestConfig
 from stocktake.sources.mlflow_values import decode
 from stocktake.sources.prefetch import prefetch
 from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
@@ -92,22 +90,32 @@ class AzureMl:
         self.traffic = Traffic()
         self._config = config
         self._now = now
-        self._sleep = sleep
-        self._monotonic = monotonic
         self._arm = Arm(config.arm, now, traffic=self.traffic, sleep=sleep, monotonic=monotonic)
         self._place = Place(
             subscription=config.subscription, resource_group=config.resource_group, workspace=config.workspace
         )
         self._lists = ArmLists(self._arm, self._place, now)
+        self._data = DataPlaneClients(
+            config.data_plane,
+            config.data_hosts,
+            self._place.scope,
+            lambda http: MlflowRestConfig(
+                http=http,
+                page_size=config.page_size,
+                run_overlap=config.run_overlap,
+                owner_tags=config.owner_tags,
+                read_ahead=config.read_ahead,
+                dialect=Dialect(kinds=_MLFLOW, users=False, filters_status=False),
+            ),
+            now,
+            traffic=self.traffic,
+            sleep=sleep,
+            monotonic=monotonic,
+        )
         self._identity: Identity | None = None
         self._workspace: Answer | None = None  # as it answered in this pass
-        self._tracking: object = None
         self._arm_error: SourceError | None = None  # why the resource manager is asked nothing more
         self._gone: str | None = None  # how the workspace is gone
-        self._plane: DataPlane | None = None
-        self._mlflow: MlflowRest | None = None
-        self._history: RunHistory | None = None
-        self._history_http: HttpClient | None = None
         self._data_error: SourceError | None = None  # why the data plane is asked nothing more
         self._runs_read = False  # whether the lists of runs came to their end in this pass
         self._fresh: dict[str, None] = {}  # runs without a parent that MLflow showed as new
@@ -115,10 +123,7 @@ class AzureMl:
     def close(self) -> None:
         """Release connections."""
         self._arm.close()
-        if self._mlflow is not None:
-            self._mlflow.close()
-        if self._history_http is not None:
-            self._history_http.close()
+        self._data.close()
 
     def identify(self) -> Identity:
         """Read the workspace itself. Where the resource manager refuses that, the data plane may still be open to us:
@@ -127,7 +132,7 @@ class AzureMl:
         try:
             answer = self._lists.workspace(accept=frozenset({404}))
             if answer.status == 404:
-                self._gone = self._how_gone(answer)
+                self._gone = self._lists.how_gone(answer)
             else:
                 self._read(answer)
         except SourceError as exc:
@@ -150,7 +155,7 @@ class AzureMl:
             return
         if self._workspace is None:
             self._learn(known.document(Kind.WORKSPACE, WORKSPACE_KEY) or {})
-            if self._tracking is None and self._arm_error is not None:
+            if self._data.tracking is None and self._arm_error is not None:
                 raise self._arm_error
         looked_at_runs, looked_at_jobs = known.last_look(Kind.RUN), known.last_look(Kind.JOB)
         looked_at_children = known.last_look(Kind.CHILD_JOB)
@@ -160,9 +165,9 @@ class AzureMl:
         if not self._arm_is_down():
             by_name = mode is Mode.HOT and _together(looked_at_runs, looked_at_jobs) and self._runs_read
             yield self._jobs(known, by_name=by_name)
-        if self._config.history and self._open_history() is not None and self._data_error is None:
+        if (history := self._history()) is not None and self._data_error is None:
             due = known.parents_due(ENDED, CHILDLESS, looked_at_children)
-            yield self._children(due, whole=self._lists.parents(Kind.JOB).whole)
+            yield self._children(history, due, whole=self._lists.parents(Kind.JOB).whole)
 
     def parse(self, kind: Kind, raw: bytes) -> Asset:
         """Turn one raw item into an asset."""
@@ -173,14 +178,14 @@ class AzureMl:
     def confirm(self, kind: Kind, keys: Sequence[str]) -> Mapping[str, Item | None]:
         """Ask for assets by key. Absent is what the service itself says does not exist, in a workspace that answers."""
         if kind in _MLFLOW:
-            return self._mlflow.confirm(kind, keys) if self._mlflow is not None else {}
+            return self._data.confirm(kind, keys)
         answers: dict[str, Item | None] = {}
         try:
             if kind is Kind.WORKSPACE:
                 answer = self._lists.workspace()
                 answers |= {key: Item(key, answer.body) if key == WORKSPACE_KEY else None for key in keys}
             elif kind is Kind.CHILD_JOB:
-                history = self._open_history()
+                history = self._history()
                 for key in keys if history is not None else ():
                     assert history is not None
                     answers[key] = history.one(key)
@@ -203,35 +208,11 @@ class AzureMl:
     def _learn(self, body: Mapping[str, Any]) -> None:
         """Take from the workspace where its other parts are: as it answers, or as it was when it last did."""
         properties = mapping(body.get("properties"))
-        self._tracking = properties.get("mlFlowTrackingUri")
+        self._data.tracking = properties.get("mlFlowTrackingUri")
         self._lists.place = replace(self._place, location=str(body.get("location") or ""))
         storage = properties.get("storageAccount")
         if isinstance(storage, str) and storage.startswith("/subscriptions/"):
             self._lists.storage_id = storage
-
-    def _how_gone(self, answer: Answer) -> str:
-        """Tell a workspace that is deleted from one that was never where we look, or that we may not see.
-
-        The resource manager judges rights first: who may not read gets 403, whether the workspace is there or not. So
-        ResourceNotFound is said to somebody who may. The group or the subscription not being there is no such word.
-        """
-        if "ResourceNotFound" not in arm_errors.codes(answer):
-            raise arm_errors.explain(answer)
-        path = soft_deleted(self._config.subscription)
-        wanted = self._place.scope.rpartition("/providers/")[2].casefold()
-        try:
-            for page in self._arm.pages(path, "2024-04-01"):
-                for raw in page.items:
-                    if (
-                        str(_named.decode(raw).id)
-                        .casefold()
-                        .replace("deletedworkspaces", "workspaces")
-                        .endswith(wanted)
-                    ):
-                        return "SoftDeleted"
-        except (SourceError, msgspec.DecodeError):
-            return "Gone"  # the list is not offered here, or not to us: soft-deleted or not is not told
-        return "Deleted"
 
     def _gone_workspace(self, known: Known) -> Listing:
         """The workspace as it was published, with our word for how it is gone: one change, whatever was in it."""
@@ -337,7 +318,7 @@ class AzureMl:
             yield replace(page, items=[self._with_times(one) if one.key in asked else one for one in page.items])
 
     def _with_times(self, job: Item) -> Item:
-        history = self._open_history() if self._data_error is None else None
+        history = self._history() if self._data_error is None else None
         if history is None:
             return job
         try:
@@ -351,11 +332,14 @@ class AzureMl:
             Item(job.key, b'%s,"%s":%s}' % (job.raw.rstrip()[:-1], HISTORY.encode(), encode(found))) if found else job
         )
 
-    def _children(self, due: Sequence[str], *, whole: bool) -> Listing:
+    def _history(self) -> RunHistory | None:
+        """Run-history; None where it is off, or where the workspace names no host that we may ask."""
+        return self._data.history() if self._config.history else None
+
+    def _children(self, history: RunHistory, due: Sequence[str], *, whole: bool) -> Listing:
         """The children of the jobs whose children may be other than published. Where every job was listed, all are
         known then: the children of a job that has ended stay as they were read."""
-        assert self._history is not None
-        pages = self._minded(self._history.children(due), arm=False)
+        pages = self._minded(history.children(due), arm=False)
         return Listing(
             scope=Scope(kind=Kind.CHILD_JOB) if whole else Scope(kind=Kind.CHILD_JOB, covers=()),
             pages=prefetch(pages) if self._config.read_ahead else pages,
@@ -371,7 +355,7 @@ class AzureMl:
         if not self._config.mlflow:
             return
         try:
-            mlflow = self._open_mlflow()
+            mlflow = self._data.mlflow()
             mlflow.identify()
         except SourceError as exc:
             self._data_error = exc if exc.trouble in UNOBSERVABLE | _DOWN else None
@@ -391,78 +375,11 @@ class AzureMl:
         try:
             for page in self._minded(listing.pages, arm=False):
                 if listing.scope.kind is Kind.RUN and not listing.scope.covers:
-                    self._fresh |= dict.fromkeys(one.key for one in page.items if _is_root(one.raw))
+                    self._fresh |= dict.fromkeys(one.key for one in page.items if is_root(one.raw))
                 yield page
             whole = True
         finally:
             self._runs_read = self._runs_read and whole
-
-    def _where(self) -> DataPlane:
-        if self._plane is None:
-            self._plane = data_plane(self._tracking, self._config.data_hosts, self._place.scope)
-        return self._plane
-
-    def _data_http(self, base_url: str) -> HttpConfig:
-        http = self._config.data_plane
-        floor = max(http.throttle_floor, THROTTLE_FLOOR)
-        return replace(http, base_url=base_url, explain=arm_errors.explain, throttle_floor=floor)
-
-    def _open_mlflow(self) -> MlflowRest:
-        if self._mlflow is None:
-            config = MlflowRestConfig(
-                http=self._data_http(self._where().mlflow),
-                page_size=self._config.page_size,
-                run_overlap=self._config.run_overlap,
-                owner_tags=self._config.owner_tags,
-                read_ahead=self._config.read_ahead,
-                dialect=Dialect(kinds=_MLFLOW, users=False, filters_status=False),
-            )
-            self._mlflow = MlflowRest(
-                config, self._now, traffic=self.traffic, sleep=self._sleep, monotonic=self._monotonic
-            )
-        return self._mlflow
-
-    def _open_history(self) -> RunHistory | None:
-        """Run-history; None where it is off, or where the workspace names no host that we may ask."""
-        if self._history is None and self._config.history:
-            try:
-                http = self._data_http(self._where().history)
-            except SourceError:
-                return None  # MLflow's scopes, or the workspace's, say what is wrong
-            self._history_http = HttpClient(
-                http, now=self._now, traffic=self.traffic, sleep=self._sleep, monotonic=self._monotonic
-            )
-            self._history = RunHistory(self._history_http)
-        return self._history
-
-
-class _Named(msgspec.Struct):
-    id: Any = None
-
-
-class _Tag(msgspec.Struct):
-    key: Any = None
-
-
-class _Data(msgspec.Struct, frozen=True):
-    tags: list[_Tag] = []
-
-
-class _Run(msgspec.Struct):
-    data: _Data = msgspec.field(default_factory=_Data)
-
-
-_named = msgspec.json.Decoder(_Named)
-_run = msgspec.json.Decoder(_Run)
-
-
-def _is_root(raw: bytes) -> bool:
-    """Whether a run has no parent: then its id may be the name of a root job."""
-    try:
-        tags = _run.decode(raw).data.tags
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return True  # asked for in vain at worst
-    return all(tag.key != "mlflow.parentRunId" for tag in tags)
 
 
 def _together(runs: datetime | None, jobs: datetime | None) -> bool:

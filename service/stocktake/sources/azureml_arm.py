@@ -9,13 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
+
+import msgspec
 
 from stocktake.core.assets import Kind, Scope, ScopeState
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.sources import arm_errors
 from stocktake.sources.arm import Arm
 from stocktake.sources.azureml_keys import item, latest_version, parent_and_name
-from stocktake.sources.azureml_plan import BY_KIND, CHILDREN, STORAGE, STORAGE_PARTS, WORKSPACE, Place, Row
+from stocktake.sources.azureml_plan import (
+    BY_KIND,
+    CHILDREN,
+    STORAGE,
+    STORAGE_PARTS,
+    WORKSPACE,
+    Place,
+    Row,
+    soft_deleted,
+)
 from stocktake.sources.http import Answer
 from stocktake.sources.protocol import Item, Listing, Page
 
@@ -65,6 +77,30 @@ class ArmLists:
     def workspace(self, *, accept: frozenset[int] = frozenset()) -> Answer:
         """The workspace itself."""
         return self._arm.get(self.place.scope, WORKSPACE.version, accept=accept)
+
+    def how_gone(self, answer: Answer) -> str:
+        """Tell a workspace that is deleted from one that was never where we look, or that we may not see.
+
+        The resource manager judges rights first: who may not read gets 403, whether the workspace is there or not. So
+        ResourceNotFound is said to somebody who may. The group or the subscription not being there is no such word.
+        """
+        if "ResourceNotFound" not in arm_errors.codes(answer):
+            raise arm_errors.explain(answer)
+        path = soft_deleted(self.place.subscription)
+        wanted = self.place.scope.rpartition("/providers/")[2].casefold()
+        try:
+            for page in self._arm.pages(path, "2024-04-01"):
+                for raw in page.items:
+                    if (
+                        str(_named.decode(raw).id)
+                        .casefold()
+                        .replace("deletedworkspaces", "workspaces")
+                        .endswith(wanted)
+                    ):
+                        return "SoftDeleted"
+        except (SourceError, msgspec.DecodeError):
+            return "Gone"  # the list is not offered here, or not to us: soft-deleted or not is not told
+        return "Deleted"
 
     def listing(self, row: Row) -> Listing:
         """The scope of a kind that is listed completely."""
@@ -231,6 +267,13 @@ class ArmLists:
             requested_at=account.requested_at,
             answered_at=account.answered_at,
         )
+
+
+class _Named(msgspec.Struct):
+    id: Any = None
+
+
+_named = msgspec.json.Decoder(_Named)
 
 
 def says_absent(answer: Answer, *, bodiless: bool = False) -> bool:
