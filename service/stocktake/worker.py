@@ -23,6 +23,7 @@ from stocktake import __version__, wiring
 from stocktake.core.assets import Mode
 from stocktake.core.errors import Fenced
 from stocktake.pipeline import Stopped
+from stocktake.pipeline.turns import Turns
 from stocktake.settings.timing import Cron, Timing, period
 from stocktake.store import ledger, migrate, retention
 from stocktake.store.claims import Busy
@@ -104,7 +105,7 @@ class _Duty:
     def __init__(self, app: App, stop: threading.Event) -> None:
         self._app = app
         self._stop = stop
-        self._slots = threading.BoundedSemaphore(app.settings.concurrency.workspaces)
+        self._slots = Turns(app.settings.concurrency.workspaces)
         self._running = 0
         self._idle = threading.Condition()
         self._holder = f"{socket.gethostname()}:{os.getpid()}"
@@ -114,7 +115,7 @@ class _Duty:
         with self._idle:
             self._running += 1
         try:
-            if not self._acquire():
+            if not self._slots.acquire(self._app.cost(workspace), self._stop.is_set):
                 return
             try:
                 self._app.scan(workspace, mode, stop=self._stop.is_set)
@@ -135,12 +136,6 @@ class _Duty:
             with self._idle:
                 self._running -= 1
                 self._idle.notify_all()
-
-    def _acquire(self) -> bool:
-        while not self._stop.is_set():
-            if self._slots.acquire(timeout=0.5):
-                return True
-        return False
 
     def due(self, workspace: str, mode: Mode, timing: Timing, now: datetime, splay: float) -> datetime:
         """Say when a pass is first due: at once if it is overdue (spread a little), else when its period is over."""
