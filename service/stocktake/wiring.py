@@ -108,6 +108,11 @@ class App:
         clock = now or (lambda: datetime.now(UTC))
         return make_source(self.workspace(name), self.settings, self.environ, clock, self._shared)
 
+    def cost(self, workspace: str) -> int:
+        """How many requests the last sweep of a workspace took: the cheap ones go first where not all can."""
+        with self.engine.connect() as connection:
+            return ledger.cost(connection, workspace)
+
     def abort(self) -> None:
         """Cut the requests that running scans are waiting for, and those of scans that are just about to begin.
 

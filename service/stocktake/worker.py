@@ -26,6 +26,7 @@ from stocktake.core.assets import Mode
 from stocktake.core.discovery import Event
 from stocktake.core.errors import ConfigError, Fenced
 from stocktake.pipeline import Stopped
+from stocktake.pipeline.turns import Turns
 from stocktake.settings import DiscoverySettings, WorkspaceSettings
 from stocktake.settings.timing import Cron, Timing, period
 from stocktake.store import discovered, ledger, migrate, retention
@@ -108,7 +109,7 @@ class Duty:
     def __init__(self, app: App, stop: threading.Event) -> None:
         self._app = app
         self._stop = stop
-        self._slots = threading.BoundedSemaphore(app.settings.concurrency.workspaces)
+        self._slots = Turns(app.settings.concurrency.workspaces)
         self._running = 0
         self._idle = threading.Condition()
         self._holder = f"{socket.gethostname()}:{os.getpid()}"
@@ -132,7 +133,7 @@ class Duty:
 
     def _scan(self, workspace: str, mode: Mode) -> None:
         try:
-            if not self._acquire():
+            if not self._slots.acquire(self._app.cost(workspace), self._stop.is_set):
                 return
             try:
                 self._app.scan(workspace, mode, stop=self._stop.is_set)
@@ -149,12 +150,6 @@ class Duty:
                 log.exception(
                     "scan broke", extra={"action": "scan_broke", "workspace": workspace, "error": type(exc).__name__}
                 )
-
-    def _acquire(self) -> bool:
-        while not self._stop.is_set():
-            if self._slots.acquire(timeout=0.5):
-                return True
-        return False
 
     def due(self, workspace: str, mode: Mode, timing: Timing, now: datetime, splay: float) -> datetime:
         """Say when a pass is first due: at once if it is overdue (spread a little), else when its period is over."""

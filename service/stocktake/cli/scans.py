@@ -109,7 +109,7 @@ def _all(
     pool = ThreadPoolExecutor(min(len(names), app.settings.concurrency.workspaces), thread_name_prefix="scan")
     with until_signalled() as stop:
         try:
-            waiting = [pool.submit(_scan, app, name, mode, tell, stop) for name in names]
+            waiting = [pool.submit(_scan, app, name, mode, tell, stop) for name in sorted(names, key=app.cost)]
             while wait(waiting, timeout=0.2).not_done and not stop.is_set():
                 pass
             if stop.is_set():

@@ -125,6 +125,18 @@ _COUNTS = words(
 _EVENTS = ["created", "updated", "deleted", "restored", "purged", "baseline"]
 
 
+def cost(connection: Connection, workspace: str) -> int:
+    """How many requests the last sweep of a workspace took, 0 without one. Reads the index scan_by_workspace."""
+    found = connection.execute(
+        text(
+            "SELECT s.requests FROM scan s JOIN workspace w USING (workspace_id) WHERE w.name = :name"
+            " AND s.mode = 'sweep' AND s.state IN ('complete', 'partial') ORDER BY s.scan_id DESC LIMIT 1"
+        ),
+        {"name": workspace},
+    ).scalar()
+    return int(found or 0)
+
+
 def finish(connection: Connection, claim: Claim, outcome: Outcome) -> tuple[int, datetime]:
     """Close the scan's row. A hot pass equal to the one before extends that row instead.
 
