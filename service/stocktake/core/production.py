@@ -102,7 +102,7 @@ class State:
     began: Turn
     ended: Turn | None  # None: it is the newest that is known
     last_seen: datetime  # the last look that showed it
-    last_pass: datetime | None = None  # when the scan of that look ended
+    last_pass: datetime | None = None  # when the scan of that look ended, where that is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Span:
     until: datetime  # the last look that showed it
     ended: datetime | None  # the first look that did not; None: none yet
     seen: bool = True
-    passed: datetime | None = None  # of what has not ended: when the scan of the last look did
+    passed: datetime | None = None  # when the scan of the last look that showed it ended, where that is known
 
     def meets(self, other: Span) -> Span | None:
         """What both have in common; None where they cannot have met."""
@@ -134,7 +134,7 @@ class Span:
         return replace(met, seen=self.seen and other.seen and met_surely)
 
     def _stand_beside(self, other: Span) -> bool:
-        """Whether one scan showed both, and neither has ended: a scan looks at one kind after the other."""
+        """Whether one scan showed both: it looks at one kind after the other, and is taken for one moment."""
         if self.passed is None or other.passed is None:
             return False
         return max(self.begun, other.begun) <= min(self.passed, other.passed)
@@ -236,7 +236,8 @@ def _span(held: Sequence[State]) -> Span:
             after=first.not_before, begun=first.not_after, until=last.last_seen, ended=None, passed=last.last_pass
         )
     until = last.ended.not_before if last.ended.not_before is not None else last.valid_from
-    return Span(after=first.not_before, begun=first.not_after, until=until, ended=last.ended.not_after)
+    ended = last.ended.not_after
+    return Span(after=first.not_before, begun=first.not_after, until=until, ended=ended, passed=last.last_pass)
 
 
 def _served(

@@ -25,13 +25,15 @@ SELECT w.name AS workspace, a.kind, a.key, v.parent, v.run, v.lifecycle, v.valid
     e.change_id AS ended, e.not_before AS ended_not_before, coalesce(e.not_after, v.valid_to) AS ended_not_after,
     e.scan_id AS ended_scan,
     coalesce(h.not_before, greatest(v.valid_from, s.last_complete_at)) AS last_seen,
-    CASE WHEN h.asset_id IS NULL AND v.valid_to IS NULL AND s.state = 'complete'
+    CASE WHEN v.valid_to IS NOT NULL THEN CASE WHEN e.not_before <= p.finished_at THEN p.finished_at END
+        WHEN h.asset_id IS NULL AND s.state = 'complete'
         THEN coalesce(n.last_finished_at, n.finished_at, clock_timestamp()) END AS last_pass
 FROM version v JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = v.workspace_id
 LEFT JOIN change b ON b.asset_id = v.asset_id AND b.at = v.valid_from AND b.type <> 'purged'
 LEFT JOIN change e ON e.asset_id = v.asset_id AND e.at = v.valid_to
 LEFT JOIN scope s ON s.workspace_id = v.workspace_id AND s.kind = v.kind AND s.partition = v.partition
 LEFT JOIN scan n ON n.scan_id = s.last_scan
+LEFT JOIN scan p ON p.scan_id = v.scan_id -- the scan that found it, and the only one that showed it
 LEFT JOIN withheld h ON h.asset_id = v.asset_id
 WHERE (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces)) AND v.asset_id = ANY(:ids)
 ORDER BY w.name, a.kind, a.key, v.valid_from
