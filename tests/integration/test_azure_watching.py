@@ -161,7 +161,9 @@ def test_every_command_knows_what_was_found(scene: Scene) -> None:
 
 def test_a_found_workspace_that_was_not_scanned_yet_stands_in_the_status(scene: Scene) -> None:
     scene.cli.process("discover")
-    (status,) = scene.cli("status", "-o", "json").json()
+    told = scene.cli("status", "-o", "json")
+    assert told.code == 0, told.err
+    (status,) = told.json()
     assert (status["name"], status["state"], status["found_by"]) == ("fraud", "never scanned", "platform")
 
 
