@@ -110,6 +110,12 @@ def test_the_worker_begins_and_ends_watching_what_comes_and_goes(scene: Scene) -
     told = scene.cli("changes", "-w", "fraud", "-o", "json").json()
     (change,) = [one for one in told if one["kind"] == "workspace" and one["type"] == "deleted"]
     assert change["workspace"] == "fraud"
+    everything = scene.cli("changes", "-o", "json").json()
+    ranking = [(one["type"], one["fields"]) for one in everything if one["workspace"] == "ranking"]
+    standing = {"path": "discovery.standing", "before": "watched", "after": "unselected"}
+    assert ranking == [("created", []), ("updated", [standing])]
+    narrowed = scene.cli("changes", "--kind", "workspace", "--type", "created", "--limit", "5", "-o", "json").json()
+    assert [one["workspace"] for one in narrowed] == ["ranking"]
     jobs_left = scene.cli("list", "job", "-w", "fraud", "-o", "json").json()
     assert len(jobs_left) == TINY.jobs  # its children are not purged
 
