@@ -40,6 +40,7 @@ def test_every_command_and_every_exit_code_is_on_the_page() -> None:
         "worker",
         "scan",
         "status",
+        "discover",
         "list",
         "show",
         "history",

@@ -110,6 +110,12 @@ def test_the_worker_begins_and_ends_watching_what_comes_and_goes(scene: Scene) -
     told = scene.cli("changes", "-w", "fraud", "-o", "json").json()
     (change,) = [one for one in told if one["kind"] == "workspace" and one["type"] == "deleted"]
     assert change["workspace"] == "fraud"
+    everything = scene.cli("changes", "-o", "json").json()
+    ranking = [(one["type"], one["fields"]) for one in everything if one["workspace"] == "ranking"]
+    standing = {"path": "discovery.standing", "before": "watched", "after": "unselected"}
+    assert ranking == [("created", []), ("updated", [standing])]
+    narrowed = scene.cli("changes", "--kind", "workspace", "--type", "created", "--limit", "5", "-o", "json").json()
+    assert [one["workspace"] for one in narrowed] == ["ranking"]
     jobs_left = scene.cli("list", "job", "-w", "fraud", "-o", "json").json()
     assert len(jobs_left) == TINY.jobs  # its children are not purged
 
@@ -161,7 +167,9 @@ def test_every_command_knows_what_was_found(scene: Scene) -> None:
 
 def test_a_found_workspace_that_was_not_scanned_yet_stands_in_the_status(scene: Scene) -> None:
     scene.cli.process("discover")
-    (status,) = scene.cli("status", "-o", "json").json()
+    told = scene.cli("status", "-o", "json")
+    assert told.code == 0, told.err
+    (status,) = told.json()
     assert (status["name"], status["state"], status["found_by"]) == ("fraud", "never scanned", "platform")
 
 

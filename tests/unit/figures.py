@@ -57,6 +57,7 @@ def make_scan(workspace: str = "research", *, state: ScanState = ScanState.COMPL
 
 def tell_everything(telemetry: Telemetry, workspace: str = "research") -> None:
     """Give every instrument of the catalogue at least one figure (exports count themselves)."""
+    telemetry.discovered({"watched": 3, "deleted": 1}, 1)
     telemetry.inventory(make_workspace(workspace))
     telemetry.scan_finished(make_scan(workspace))
     telemetry.request(RequestFigures(workspace=workspace, status=200, seconds=0.02, bytes_read=1000))

@@ -16,7 +16,7 @@ from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.observed import note, refuse, view
 from stocktake.cli.questions import none_found
 from stocktake.cli.render import Output, clean, say, write_json
-from stocktake.cli.session import AskedOption, AtOption, KeyArgument, kind, kinds, known, moment, now, session
+from stocktake.cli.session import AskedOption, AtOption, KeyArgument, kind, kinds, known, moment, now, session, wide
 from stocktake.cli.times import exact
 from stocktake.core.assets import Kind
 from stocktake.core.lineage import ALIAS, DATASET, STATING, Edge, Node, Walk, walk
@@ -85,7 +85,7 @@ def lineage(
     output = Output.JSON if form == Format.JSON else Output.TABLE
     with session(context).database(settings) as connection:
         names = workspace_names(connection)
-        workspaces = known(workspace, names, settings)
+        workspaces = known(workspace, names, wide(settings, connection))
         if other is None:
             assets = find_asset(connection, which, key, workspaces=workspaces, at=when)
             if not assets:

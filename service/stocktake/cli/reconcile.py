@@ -13,7 +13,7 @@ import typer
 from stocktake.cli import rows
 from stocktake.cli.observed import note, refuse, view
 from stocktake.cli.render import Output, write_json, write_table, write_tsv
-from stocktake.cli.session import AskedOption, OutputOption, known, now, session
+from stocktake.cli.session import AskedOption, OutputOption, known, now, session, wide
 from stocktake.cli.times import ago, span
 from stocktake.core.assets import Kind
 from stocktake.core.reconcile import GRACE, Side, Verdict, judge
@@ -50,7 +50,7 @@ def reconcile(
     settings = session(context).settings()
     allowed = _grace(grace)
     with session(context).database(settings) as connection:
-        workspaces = known(workspace, workspace_names(connection), settings)
+        workspaces = known(workspace, workspace_names(connection), wide(settings, connection))
         having = with_jobs(connection, workspaces)
         seen = view(connection, Kind.JOB, having or workspaces, None)
         if seen.blind:

@@ -99,7 +99,7 @@ def status(of: Any, *, configured: bool, bound: float | None, found: Any = None)
     made["configured"], made["staleness_bound"] = configured, bound
     made["assets"] = dict(of.assets)
     made["coverage"] = [record(one, COVERAGE) for one in of.coverage]
-    made["withheld"] = [record(one, WITHHELD) for one in found.withheld]
+    made["withheld"] = [record(one, WITHHELD) for one in of.withheld]
     for name in ("last_hot", "last_sweep"):
         made[name] = record(made[name], PASS) if made[name] is not None else None
     return made

@@ -31,6 +31,22 @@ from stocktake.core.discovery import (
 _LOCK = 0x73746B06
 
 
+#: Events as changes of the workspace itself, in the columns of a change. What its own scans tell (it is deleted, it was
+#: brought back, it cannot be seen) is not told twice.
+AS_CHANGES = """
+    SELECT -e.event_id AS id, e.at, e.not_before, e.at AS not_after, 'unknown' AS actor,
+        CAST(NULL AS text) AS actor_source, e.name AS workspace, 'workspace' AS kind, 'workspace' AS key, e.name,
+        CASE e.event WHEN 'appeared' THEN 'created' ELSE 'updated' END AS type,
+        CASE e.event WHEN 'moved' THEN 'identity' ELSE 'state' END AS category, CAST(NULL AS bigint) AS scan,
+        CASE e.event WHEN 'appeared' THEN '[]' ELSE json_build_array(json_build_object(
+            'path', 'discovery.standing', 'before', e.before, 'after', e.after))::text END AS fields,
+        CAST(NULL AS bigint) AS part_of, CAST(NULL AS json) AS includes
+    FROM discovery_event e
+    WHERE e.event IN ('appeared', 'unselected', 'moved')
+        OR (e.event = 'returned' AND e.before IN ('unselected', 'moved'))
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """A found workspace with all that is known of it."""
@@ -82,6 +98,11 @@ def found(connection: Connection) -> list[Found]:
     """Every workspace that was ever found, in the order of their names."""
     rows = connection.execute(text("SELECT * FROM discovered ORDER BY name"))
     return [_found(row) for row in rows]
+
+
+def has_events(connection: Connection) -> bool:
+    """Whether anything ever happened to a found workspace."""
+    return connection.execute(text("SELECT 1 FROM discovery_event LIMIT 1")).first() is not None
 
 
 def scopes(connection: Connection) -> list[ScopeRow]:

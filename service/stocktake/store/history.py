@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from stocktake.core import canonical
 from stocktake.core.assets import Kind
+from stocktake.store.discovered import AS_CHANGES, has_events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,13 +298,20 @@ def changes(
         FROM change c JOIN asset a USING (asset_id) JOIN workspace w ON w.workspace_id = c.workspace_id
         WHERE {" AND ".join(conditions)}
     """
+    order = "c.at {0}, c.change_id {0}"
+    if has_events(connection):
+        # Workspaces that appear are changes, too: told by discovery, before any scan of theirs.
+        about = [one.replace("w.name", "e.workspace") for one in conditions if one.startswith("(CAST(:workspaces")]
+        about += [
+            re.sub(r"^[ca]\.", "e.", one) for one in conditions if re.fullmatch(r"[ca]\.(\w+) (=|>|<=) :\w+", one)
+        ]
+        statement = f"{statement} UNION ALL SELECT * FROM ({AS_CHANGES}) e WHERE {' AND '.join(about)}"
+        statement, order = f"SELECT * FROM ({statement}) told", "at {0}, id {0}"
     if limit is not None:
-        statement = (
-            f"SELECT * FROM ({statement} ORDER BY c.at DESC, c.change_id DESC LIMIT :limit) newest ORDER BY at, id"
-        )
+        statement = f"SELECT * FROM ({statement} ORDER BY {order.format('DESC')} LIMIT :limit) newest ORDER BY at, id"
         given["limit"] = limit
     else:
-        statement += " ORDER BY c.at, c.change_id"
+        statement += f" ORDER BY {order.format('ASC')}"
     for row in stream(connection, statement, given):
         yield ChangeRow(**(_original(row) | {"fields": canonical.decode(row.fields), "includes": row.includes or {}}))
 
