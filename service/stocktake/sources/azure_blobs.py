@@ -31,6 +31,7 @@ from stocktake.sources.azure_identity import Token
 from stocktake.sources.azure_ondemand import TokenOnly
 
 AT_ONCE = 8  # blobs
+_CHUNK = 4 * 1024 * 1024  # bytes of each of them in memory
 _NAMED = 5  # of those that were refused, so many are told
 
 
@@ -80,6 +81,7 @@ class Blobs:
         from azure.storage.blob import ContainerClient
 
         options: dict[str, Any] = {"retry_total": 3, "initial_backoff": 2, "increment_base": 2}
+        options |= {"max_single_get_size": _CHUNK, "max_chunk_get_size": _CHUNK}
         options |= {"connection_verify": ca_file} if ca_file else {}
         self._prefix = prefix
         self._where = container

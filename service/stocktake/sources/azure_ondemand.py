@@ -188,7 +188,11 @@ def _guard(cloud: Cloud) -> Any:
             if sent.method not in _READS:
                 raise ForbiddenRequest(f"{sent.method} {urlsplit(sent.url).path} is no read, and was not sent")
             if host != home and not any(within(host, allowed) for allowed in cloud.data_hosts):
-                raise ForbiddenRequest(f"no token may be sent to {host}; nothing was")
+                raise SourceError(
+                    Trouble.CONFIG,
+                    f"the workspace leads to the host {host}, to which no token may be sent; nothing was",
+                    next_step="Set `cloud` to the one this workspace is in (its data-plane hosts are part of it).",
+                )
 
     return Guard()
 
