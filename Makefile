@@ -72,7 +72,7 @@ lock: $(VENV)/.lock ## resolve the dependencies again after a change (UPGRADE=1 
 
 .PHONY: clean
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/kql/node_modules
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/kql/node_modules tests/azurite/node_modules
 	find service tests alembic -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- set-up ---------------------------------------------------------------------------------------------------------
@@ -116,13 +116,13 @@ MISSING = $(strip $(foreach t,$(TOOLS),$(shell command -v $(firstword $(subst =,
 test-tools: $(VENV)/.tools
 	@if [ -n "$(MISSING)" ]; then echo "tests that need these Debian packages are left out (no root): $(MISSING)"; fi
 
-$(VENV)/.tools: $(VENV)/.made $(wildcard tests/kql/package-lock.json)
+$(VENV)/.tools: $(VENV)/.made $(wildcard tests/kql/package-lock.json tests/azurite/package-lock.json)
 	@if [ -n "$(MISSING)" ] && [ -n "$(ROOT)" ]; then \
 		echo "installing Debian packages that tests need: $(MISSING)"; \
 		mkdir -p /etc/postgresql-common/createcluster.d; \
 		echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/stocktake-tests.conf; \
 		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(MISSING) >/dev/null; \
 	fi
-	@if [ -f tests/kql/package-lock.json ] && command -v npm >/dev/null; then \
-		npm ci --prefix tests/kql --ignore-scripts --no-audit --no-fund --silent; fi
+	@if command -v npm >/dev/null; then for folder in tests/kql tests/azurite; do \
+		npm ci --prefix $$folder --ignore-scripts --no-audit --no-fund --silent || exit 1; done; fi
 	@touch $@

@@ -19,7 +19,8 @@ from stocktake.sources.arm import THROTTLE_FLOOR, ArmConfig
 from stocktake.sources.arm_bucket import Bucket
 from stocktake.sources.arm_errors import explain
 from stocktake.sources.arm_patience import Patience
-from stocktake.sources.azure_identity import CLOUDS, Cloud, CredentialConfig, Identities
+from stocktake.sources.azure_identity import CLOUDS, STORAGE_SCOPE, Cloud, CredentialConfig, Identities
+from stocktake.sources.azure_ondemand import OnDemandConfig
 from stocktake.sources.azureml import AzureMlConfig
 from stocktake.sources.http import HttpConfig
 from stocktake.sources.mlflow_database import MlflowDatabaseConfig
@@ -107,6 +108,8 @@ def cloud_of(azureml: AzureAccessSettings) -> Cloud:
         resource_manager=custom.resource_manager,
         authority=custom.authority or "",
         data_hosts=custom.data_hosts,
+        storage=custom.storage_endpoint,
+        blobs=custom.blobs or f"https://{{account}}.blob.{custom.storage_endpoint}",
         known=False,
     )
 
@@ -124,6 +127,30 @@ def credential_of(
         client_certificate=str(azureml.client_certificate) if azureml.client_certificate else None,
         token=_secret(environ, "token_env", azureml.token_env, _whose(workspace)),
         ca_file=str(azureml.ca_file) if azureml.ca_file else None,
+    )
+
+
+def ondemand_config(
+    workspace: WorkspaceSettings,
+    azureml: AzureMlSettings,
+    settings: Settings,
+    environ: Mapping[str, str],
+    shared: Shared | None = None,
+) -> OnDemandConfig:
+    """Return how one job or workspace is asked for on demand. Asks nothing, not even for a token."""
+    shared = shared or Shared()
+    credential = credential_of(workspace, azureml, environ)
+    scanning = azureml_config(workspace, azureml, settings, environ, shared)
+    return OnDemandConfig(
+        cloud=credential.cloud,
+        token=shared.identities.token(credential),
+        storage=shared.identities.token(credential, STORAGE_SCOPE),
+        subscription=azureml.subscription,
+        resource_group=azureml.resource_group,
+        workspace=azureml.workspace,
+        ca_file=credential.ca_file,
+        timeout=azureml.timeout.total_seconds(),
+        data_plane=scanning.data_plane if azureml.history else None,
     )
 
 

@@ -200,6 +200,11 @@ def ca_file() -> Path:
     return Path(name)
 
 
+def certificate() -> trustme.LeafCert:
+    """A certificate of another loopback server, which whoever trusts this one trusts too."""
+    return _authority().issue_cert("127.0.0.1", "localhost")
+
+
 def tls() -> ssl.SSLContext:
     """The server's side of TLS, for 127.0.0.1 and localhost."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -254,6 +254,7 @@ _OURS = {
     "withheld": {"kind"},
     "redaction": {"actor", "reason", "fingerprint"},
     "redacted_text": {"fingerprint"},
+    "fetch": {"workspace", "kind", "what", "state"},
     "heartbeat": {"holder"},
 }
 

@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from stocktake import __version__
-from stocktake.cli import discover, lineage, moving, operate, production, questions, reconcile, removal, scans, trying
+from stocktake.cli import (
+    discover,
+    fetches,
+    lineage,
+    moving,
+    ondemand,
+    operate,
+    production,
+    questions,
+    reconcile,
+    removal,
+    scans,
+    trying,
+)
 from stocktake.cli.exits import MEANING, ExitCode, Stop
 from stocktake.cli.render import clean, say
 from stocktake.cli.session import Session
@@ -98,6 +111,9 @@ app.command("diff")(questions.diff)
 app.command("production")(production.production)
 app.command("lineage")(lineage.lineage)
 app.command("reconcile")(reconcile.reconcile)
+app.add_typer(ondemand.job)
+app.add_typer(ondemand.workspace)
+app.command("fetches")(fetches.fetches)
 app.add_typer(scans.scope)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)

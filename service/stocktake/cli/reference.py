@@ -24,6 +24,8 @@ _OBJECTS = (
     ("`production`", "stay of a model version in production", rows.PRODUCTION, ("evidence",)),
     ("`lineage`", "asset found", rows.LINEAGE, ()),
     ("`reconcile`", "job and its run", rows.JOB_RUN, ()),
+    ("`fetches`", "look at Azure on demand", rows.FETCH, ()),
+    ("`job download`", "job", rows.DOWNLOAD, ("examples",)),
     ("`scan`", "workspace", rows.SCAN, ("scopes",)),
     ("`status`", "workspace", rows.STATUS, ("coverage", "withheld", "last_hot", "last_sweep")),
     ("`scope list`", "kind of a workspace", rows.COVERED, ()),

@@ -35,6 +35,14 @@ JOB_RUN = (
     "run_since", "job_seen", "run_seen", "other_listed", "job_valid_from", "run_valid_from", "queue_seconds",
     "startup_seconds", "duration_seconds",
 )  # fmt: skip
+FETCH = (
+    "id", "began_at", "finished_at", "workspace", "kind", "key", "what", "state", "place", "blobs", "bytes", "identity",
+    "operator", "error",
+)  # fmt: skip
+DOWNLOAD = (
+    "workspace", "key", "folder", "place", "told_by", "job_state", "blobs", "bytes", "there_before", "refused",
+    "examples", "error",
+)  # fmt: skip
 COUNTS = (
     "seen", "created", "updated", "deleted", "restored", "purged", "baseline", "carried", "withheld", "redacted",
 )  # fmt: skip

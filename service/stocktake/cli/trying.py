@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stocktake.cli import rows
+from stocktake.cli import rows, words
 from stocktake.cli.exits import ExitCode
 from stocktake.cli.render import Output, clean, say, write_json, write_table, write_tsv
 from stocktake.cli.session import OutputOption, now, session
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from stocktake.reports.places import Places
     from stocktake.reports.stock import Stock
     from stocktake.sources.protocol import Listing, Source
-
-_MARKS = ("B", "kB", "MB", "GB", "TB")
 
 
 def try_(
@@ -128,15 +126,7 @@ def _table(path: Path, figures: list[Figure], *, complete: bool) -> None:
     write_table(
         ["WHAT", "COUNT", "SIZE", "FOR EXAMPLE"],
         (
-            [one.meaning, f"{one.count:,}", "" if one.bytes is None else size(one.bytes), "\n".join(one.examples)]
+            [one.meaning, f"{one.count:,}", "" if one.bytes is None else words.size(one.bytes), "\n".join(one.examples)]
             for one in figures
         ),
     )
-
-
-def size(count: int) -> str:
-    """Bytes for a person: 1.8 MB (of a million bytes)."""
-    amount, mark = float(count), 0
-    while amount >= 1000 and mark < len(_MARKS) - 1:
-        amount, mark = amount / 1000, mark + 1
-    return f"{count} B" if mark == 0 else f"{amount:.1f} {_MARKS[mark]}"

@@ -12,6 +12,7 @@ from stocktake.cli.times import ago, exact, short
 
 _METRIC = re.compile(r"metrics[.\[].*\.value", re.DOTALL)
 _TIME = re.compile(r"(^|\.|_)(time|timestamp)(_ms)?$")
+_MARKS = ("B", "kB", "MB", "GB", "TB")
 _PLURAL = {"data": "data", "registry": "registries"}
 
 
@@ -24,6 +25,14 @@ def kind(name: str, count: int = 1) -> str:
 def counted(counts: Mapping[str, int]) -> str:
     """Write counts by kind: "500 runs, 2 logged models"."""
     return ", ".join(f"{count:,} {kind(name, count)}" for name, count in counts.items() if count)
+
+
+def size(count: int) -> str:
+    """Write bytes for a person."""
+    amount, mark = float(count), 0
+    while amount >= 1000 and mark < len(_MARKS) - 1:
+        amount, mark = amount / 1000, mark + 1
+    return f"{count} B" if mark == 0 else f"{amount:.1f} {_MARKS[mark]}"
 
 
 def title(item: Mapping[str, Any]) -> str:

@@ -71,6 +71,16 @@ class CloudSettings(Model):
         " A token is sent to no other host, whatever a workspace says its address is.",
         examples=[[".api.azureml.ms"]],
     )
+    storage_endpoint: Host = Field(
+        "core.windows.net", description="What storage accounts are below, as datastores name it."
+    )
+    blobs: str | None = Field(
+        None,
+        pattern=r"^https://[A-Za-z0-9.:\-]*(\{account\})[A-Za-z0-9.:/\-]*$|^https://[A-Za-z0-9.:\-]+/\{account\}$",
+        description="Where the blobs of a storage account are, `{account}` for its name."
+        " [default: `https://{account}.blob.` and `storage_endpoint`]",
+        examples=["https://{account}.blob.core.windows.net"],
+    )
 
 
 class AzureAccessSettings(Model):

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 class Cloud:
     """One cloud's addresses."""
 
+    name: str = "stocktake-custom"  # as Microsoft's clients know it
     resource_manager: str
     authority: str
     data_hosts: tuple[str, ...]  # of workspaces; a dot before a name stands for every host below it
+    storage: str = "core.windows.net"  # what storage accounts are below, as datastores name it
+    blobs: str = "https://{account}.blob.core.windows.net"  # where the blobs of an account are
     known: bool = True  # whether Entra itself can vouch for the authority
 
     @property
@@ -37,18 +40,28 @@ class Cloud:
         return f"{self.resource_manager.rstrip('/')}/.default"
 
 
+#: What a token for blobs is asked for, in every cloud.
+STORAGE_SCOPE = "https://storage.azure.com/.default"
+
 CLOUDS: Mapping[str, Cloud] = {
     "AzureCloud": Cloud(
+        name="AzureCloud",
         resource_manager="https://management.azure.com",
         authority="https://login.microsoftonline.com",
         data_hosts=(".api.azureml.ms",),
     ),
     "AzureChinaCloud": Cloud(
+        name="AzureChinaCloud",
+        storage="core.chinacloudapi.cn",
+        blobs="https://{account}.blob.core.chinacloudapi.cn",
         resource_manager="https://management.chinacloudapi.cn",
         authority="https://login.chinacloudapi.cn",
         data_hosts=(".api.ml.azure.cn",),
     ),
     "AzureUSGovernment": Cloud(
+        name="AzureUSGovernment",
+        storage="core.usgovcloudapi.net",
+        blobs="https://{account}.blob.core.usgovcloudapi.net",
         resource_manager="https://management.usgovcloudapi.net",
         authority="https://login.microsoftonline.us",
         data_hosts=(".api.ml.azure.us",),

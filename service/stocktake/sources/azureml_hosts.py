@@ -43,7 +43,7 @@ def data_plane(tracking_uri: object, hosts: Sequence[str], scope: str) -> DataPl
         raise _refused("the workspace's mlFlowTrackingUri is no address") from None
     if _SCHEMES.get(parts.scheme) is None or parts.username is not None or parts.password is not None:
         raise _refused("the workspace's mlFlowTrackingUri is not azureml:// or https://")
-    if not any(_within(host, allowed) for allowed in hosts):
+    if not any(within(host, allowed) for allowed in hosts):
         raise _refused(f"the workspace's mlFlowTrackingUri names the host {host}, to which no token may be sent")
     named = "/" + parts.path.partition("/mlflow/v1.0/")[2].rstrip("/")
     if unquote(named).casefold() != unquote(scope).casefold():
@@ -51,7 +51,8 @@ def data_plane(tracking_uri: object, hosts: Sequence[str], scope: str) -> DataPl
     return DataPlane(origin=f"https://{host}" + (f":{port}" if port else ""), scope=scope)
 
 
-def _within(host: str, allowed: str) -> bool:
+def within(host: str, allowed: str) -> bool:
+    """Whether a host is one that is allowed, or below it."""
     plain = allowed.lstrip(".").casefold()
     return bool(plain) and (host.casefold() == plain or host.casefold().endswith(f".{plain}"))
 

@@ -273,6 +273,26 @@ redaction = Table(
     _count("others"),  # rows of the ledger and of what is withheld
 )
 
+fetch = Table(
+    "fetch",
+    METADATA,
+    Column("fetch_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("began_at", _TIME, nullable=False, server_default=func.clock_timestamp()),
+    Column("finished_at", _TIME),  # NULL: it is running, or was killed
+    Column("workspace", Text, nullable=False),  # by its name: it may never have been scanned
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("what", Text, nullable=False),  # show, download
+    Column("state", Text),  # complete, partial, failed, interrupted
+    Column("place", Text),  # the container and the folder in it
+    _count("blobs"),
+    _count("bytes"),
+    Column("identity", Text),  # whom our token stood for
+    Column("operator", Text, nullable=False),
+    Column("error", Text),
+    Index("fetch_by_time", "began_at"),
+)
+
 redacted_text = Table(
     "redacted_text",
     METADATA,
