@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     op.execute(
         """
-        CREATE TABLE fetch (
+        CREATE TABLE fetched (
             fetch_id BIGINT GENERATED ALWAYS AS IDENTITY,
             began_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
             finished_at TIMESTAMP WITH TIME ZONE,
@@ -35,13 +35,13 @@ def upgrade() -> None:
         )
         """
     )
-    op.execute("CREATE INDEX fetch_by_time ON fetch (began_at)")
+    op.execute("CREATE INDEX fetched_by_time ON fetched (began_at)")
     op.execute(
-        "CREATE VIEW inventory.fetch AS SELECT fetch_id AS id, began_at, finished_at, workspace, kind, key, what,"
-        " state, place, blobs, bytes, identity, operator, error FROM public.fetch"
+        "CREATE VIEW inventory.fetched AS SELECT fetch_id AS id, began_at, finished_at, workspace, kind, key, what,"
+        " state, place, blobs, bytes, identity, operator, error FROM public.fetched"
     )
 
 
 def downgrade() -> None:
-    op.execute("DROP VIEW inventory.fetch")
-    op.drop_table("fetch")
+    op.execute("DROP VIEW inventory.fetched")
+    op.drop_table("fetched")

@@ -254,7 +254,7 @@ _OURS = {
     "withheld": {"kind"},
     "redaction": {"actor", "reason", "fingerprint"},
     "redacted_text": {"fingerprint"},
-    "fetch": {"workspace", "kind", "what", "state"},
+    "fetched": {"workspace", "kind", "what", "state"},
     "heartbeat": {"holder"},
 }
 

@@ -28,7 +28,7 @@ def fetches(
 ) -> int:
     """List what `job show`, `job download` and `workspace show` asked of Azure, the latest first.
 
-    IDENTITY is whom our token stood for; the operator is who ran the command. `inventory.fetch` has the same.
+    IDENTITY is whom our token stood for; the operator is who ran the command. `inventory.fetched` has the same.
     """
     from stocktake.store import fetches as ledger
 

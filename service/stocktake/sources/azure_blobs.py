@@ -76,11 +76,13 @@ class Fetched:
 class Blobs:
     """The blobs below a prefix of a container."""
 
-    def __init__(self, container: str, prefix: str, token: Token, *, ca_file: str | None = None) -> None:
+    def __init__(
+        self, container: str, prefix: str, token: Token, *, ca_file: str | None = None, retries: int = 3
+    ) -> None:
         """Ask nothing yet. `container` is https://ACCOUNT.../CONTAINER."""
         from azure.storage.blob import ContainerClient
 
-        options: dict[str, Any] = {"retry_total": 3, "initial_backoff": 2, "increment_base": 2}
+        options: dict[str, Any] = {"retry_total": retries, "initial_backoff": 2, "increment_base": 2}
         options |= {"max_single_get_size": _CHUNK, "max_chunk_get_size": _CHUNK}
         options |= {"connection_verify": ca_file} if ca_file else {}
         self._prefix = prefix

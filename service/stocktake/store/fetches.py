@@ -50,7 +50,7 @@ def begin(connection: Connection, *, workspace: str, kind: str, key: str, what: 
     """Note that it begins, before anything is asked."""
     row = connection.execute(
         text(
-            "INSERT INTO fetch (workspace, kind, key, what, operator)"
+            "INSERT INTO fetched (workspace, kind, key, what, operator)"
             " VALUES (:workspace, :kind, :key, :what, :operator) RETURNING fetch_id"
         ),
         {"workspace": workspace, "kind": kind, "key": key, "what": str(what), "operator": operator},
@@ -72,7 +72,7 @@ def finish(
     """Note how it ended, and how much came."""
     connection.execute(
         text(
-            "UPDATE fetch SET finished_at = clock_timestamp(), state = :state, identity = :identity, place = :place,"
+            "UPDATE fetched SET finished_at = clock_timestamp(), state = :state, identity = :identity, place = :place,"
             " blobs = :blobs, bytes = :bytes, error = :error WHERE fetch_id = :fetch"
         ),
         {
@@ -94,10 +94,10 @@ def fetches(
     found = connection.execute(
         text(
             "SELECT fetch_id, began_at, finished_at, workspace, kind, key, what, state, place, blobs, bytes, identity,"
-            " operator, error FROM fetch WHERE (CAST(:workspaces AS text[]) IS NULL OR workspace = ANY(:workspaces))"
+            " operator, error FROM fetched WHERE (CAST(:workspaces AS text[]) IS NULL OR workspace = ANY(:workspaces))"
             " AND (CAST(:since AS timestamptz) IS NULL OR began_at >= :since)"
             " AND (CAST(:until AS timestamptz) IS NULL OR began_at <= :until)"
-            " ORDER BY began_at DESC, fetch_id DESC LIMIT :limit"  # by fetch_by_time
+            " ORDER BY began_at DESC, fetch_id DESC LIMIT :limit"  # by fetched_by_time
         ),
         {"workspaces": list(workspaces) if workspaces else None, "since": since, "until": until, "limit": limit},
     )
@@ -110,4 +110,4 @@ def fetches(
 
 def fetched_workspaces(connection: Connection) -> list[str]:
     """The names of the workspaces of which something was fetched."""
-    return list(connection.execute(text("SELECT DISTINCT workspace FROM fetch ORDER BY workspace")).scalars())
+    return list(connection.execute(text("SELECT DISTINCT workspace FROM fetched ORDER BY workspace")).scalars())

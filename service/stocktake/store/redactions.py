@@ -61,7 +61,7 @@ PLACES = (
     Place("scope", ("partition", "reason")),
     Place("former_scope", ("partition",)),
     Place("workspace", ("error", "next_step")),
-    Place("fetch", ("key", "place", "error", "identity", "operator")),
+    Place("fetched", ("key", "place", "error", "identity", "operator")),
 )
 #: Where it cannot be removed: what something that is still there is known by.
 FIXED = (

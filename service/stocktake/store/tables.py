@@ -273,8 +273,8 @@ redaction = Table(
     _count("others"),  # rows of the ledger and of what is withheld
 )
 
-fetch = Table(
-    "fetch",
+fetched = Table(
+    "fetched",
     METADATA,
     Column("fetch_id", BigInteger, Identity(always=True), primary_key=True),
     Column("began_at", _TIME, nullable=False, server_default=func.clock_timestamp()),
@@ -290,7 +290,7 @@ fetch = Table(
     Column("identity", Text),  # whom our token stood for
     Column("operator", Text, nullable=False),
     Column("error", Text),
-    Index("fetch_by_time", "began_at"),
+    Index("fetched_by_time", "began_at"),
 )
 
 redacted_text = Table(
