@@ -276,7 +276,7 @@ def _opened(current: Session, asked: _Asked) -> Iterator[_Here]:
 
     if not installed():  # before anything is opened, asked or noted
         raise ConfigError(INSTALL)
-    settings = current.settings()
+    settings = current.widest()
     current.logging(settings)
     one, azure = _one(settings, asked)
     config = ondemand_config(one, azure, settings, os.environ)
