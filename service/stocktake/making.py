@@ -105,6 +105,7 @@ def cloud_of(azureml: AzureAccessSettings) -> Cloud:
     if custom is None:
         return CLOUDS[azureml.cloud]
     return Cloud(
+        name=f"custom {custom.resource_manager}",  # Microsoft's client keeps the first of a name for ever
         resource_manager=custom.resource_manager,
         authority=custom.authority or "",
         data_hosts=custom.data_hosts,

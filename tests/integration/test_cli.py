@@ -71,9 +71,9 @@ class Cli:
     def __call__(self, *arguments: str) -> Answer:
         """Ask something that only reads, in this process: imports are paid for once."""
         out, err = io.StringIO(), io.StringIO()
-        before = dict(os.environ)
+        before, ours = dict(os.environ), self.environment()
         os.environ.clear()
-        os.environ.update(self.environment())
+        os.environ.update(ours)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = run(list(arguments))

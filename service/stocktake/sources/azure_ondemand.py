@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -131,7 +133,10 @@ def installed() -> bool:
 
 
 def _client(config: OnDemandConfig) -> Any:
-    from azure.ai.ml import MLClient
+    logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)  # it tells of classes that may change some day
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from azure.ai.ml import MLClient
 
     cloud, where = config.cloud, {"cloud": config.cloud.name}
     options: dict[str, Any] = {"connection_verify": config.ca_file} if config.ca_file else {}
@@ -245,7 +250,9 @@ def _dumped(entity: Any) -> dict[str, Any]:
     import yaml
 
     text = io.StringIO()
-    entity.dump(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        entity.dump(text)
     made = yaml.safe_load(text.getvalue())
     return made if isinstance(made, dict) else {}
 
