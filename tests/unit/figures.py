@@ -65,4 +65,3 @@ def tell_everything(telemetry: Telemetry, workspace: str = "research") -> None:
     telemetry.request(RequestFigures(workspace=workspace, status=None, seconds=5, retried=True))
     telemetry.beat()
     telemetry.database(123_456)
-    telemetry.discovered({"watched": 3}, 0)
