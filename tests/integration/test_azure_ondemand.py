@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -250,3 +251,11 @@ def test_the_worker_and_every_other_command_do_without_microsofts_client() -> No
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert json.loads(done.stdout) == []
+
+
+def test_one_file_imports_microsofts_client_and_one_the_client_of_storage() -> None:
+    service = Path(__file__).parents[2] / "service" / "stocktake"
+    files = {file.name: file.read_text("utf-8") for file in service.rglob("*.py")}
+    for package, only in (("azure.ai", "azure_ondemand.py"), ("azure.storage", "azure_blobs.py")):
+        imports = re.compile(rf"^\s*(?:from|import) {re.escape(package)}\b", re.MULTILINE)
+        assert [name for name, words in files.items() if imports.search(words)] == [only]
