@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import Enum
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -87,7 +88,9 @@ class OnDemand:
 
     def job(self, name: str) -> dict[str, Any]:
         """A job, as `az ml job show` writes it. Raises SourceError, with status 404 where there is none."""
-        return _dumped(self._job(name))
+        job = self._job(name)
+        with _in_words(f"job {name}"):
+            return _described(job)
 
     def artifacts(self, name: str) -> Artifacts:
         """Where the logs and the default outputs of a job lie: a reused step's are in the folder of another run."""
@@ -102,7 +105,7 @@ class OnDemand:
             prefix=folder.strip("/") + "/",
             datastore=store,
             told_by=told,
-            status=getattr(job, "status", None),
+            status=_plain(getattr(job, "status", None)),
         )
 
     def _job(self, name: str) -> Any:
@@ -243,6 +246,30 @@ def _container_url(store: Any, name: str, cloud: Cloud) -> str:
             next_step=f"Accounts of this cloud are below {cloud.storage}. See who changed the datastore.",
         )
     return f"{cloud.blobs.replace('{account}', account)}/{container}"
+
+
+def _described(job: Any) -> dict[str, Any]:
+    """A job with what the client's writer leaves out: it writes command and Spark jobs as steps, without a name."""
+    made, context = _dumped(job), getattr(job, "creation_context", None)
+    front = {
+        name: _plain(getattr(job, name, None))
+        for name in (
+            "name", "id", "type", "status", "display_name", "experiment_name", "description", "tags", "command", "code",
+        )
+    }  # fmt: skip
+    front["creation_context"] = {
+        name: _plain(getattr(context, name, None)) for name in ("created_at", "created_by", "created_by_type")
+    }
+    return {name: value for name, value in front.items() if value and name not in made} | made
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML has it: enumerations by their value, times as text."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return dict(value) if isinstance(value, Mapping) else None if value is None else str(value)
 
 
 def _dumped(entity: Any) -> dict[str, Any]:
