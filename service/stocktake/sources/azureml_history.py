@@ -43,6 +43,7 @@ class _Run(msgspec.Struct):
 
 _page = msgspec.json.Decoder(_Page)
 _run = msgspec.json.Decoder(_Run)
+_NAMELESS = f"{Kind.CHILD_JOB} without runId"
 
 
 class RunHistory:
@@ -81,20 +82,25 @@ class RunHistory:
         return _item(answer.body)
 
     def _family(self, parent: str, met: set[str], depth: int) -> Iterator[Page]:
-        items, nested = list[Item](), list[str]()
+        items, nested, problems = list[Item](), list[str](), list[str]()
         first: Answer | None = None
         for answer, raws in self._pages(parent):
             first = first or answer
             for raw in raws:
-                run = _run.decode(raw)
-                items.append(_item(bytes(raw)))
+                run = _decoded(raw)
+                if run is None:
+                    problems.append(f"of job {parent}: {_NAMELESS}")
+                    continue
+                items.append(Item(run.run_id, bytes(raw)))
                 if run.run_id not in met and any(word in str(run.run_type).casefold() for word in _PARENTS):
                     nested.append(run.run_id)
             if len(items) >= _TOGETHER:
-                yield Page(items=items, requested_at=first.requested_at, answered_at=answer.answered_at)
-                items, first = [], None
-        if items and first is not None:
-            yield Page(items=items, requested_at=first.requested_at, answered_at=answer.answered_at)
+                yield Page(
+                    items=items, requested_at=first.requested_at, answered_at=answer.answered_at, problems=problems
+                )
+                items, first, problems = [], None, []
+        if (items or problems) and first is not None:
+            yield Page(items=items, requested_at=first.requested_at, answered_at=answer.answered_at, problems=problems)
         for name in nested:
             met.add(name)
             if depth < _DEEPEST:
@@ -147,13 +153,19 @@ def _no_run(answer: Answer) -> bool:
 
 
 def _item(raw: bytes) -> Item:
+    run = _decoded(raw)
+    if run is None:
+        raise shape_error(_NAMELESS)
+    return Item(run.run_id, raw)
+
+
+def _decoded(raw: bytes | msgspec.Raw) -> _Run | None:
+    """What is read of a run before it is parsed; None where it is no run that could be named."""
     try:
-        key = _run.decode(raw).run_id
+        run = _run.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        key = ""
-    if not key:
-        raise shape_error(f"{Kind.CHILD_JOB} without runId")
-    return Item(key, bytes(raw))
+        return None
+    return run if run.run_id else None
 
 
 def _path(run: str) -> str:
