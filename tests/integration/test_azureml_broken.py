@@ -12,7 +12,7 @@ from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
 from tests.azure.server import AzureServer, served
-from tests.integration.test_azureml import source_of, sweep
+from tests.integration.test_azureml import sweep
 from tests.servers.known import PlainKnown
 
 

@@ -300,6 +300,26 @@ def test_an_error_is_what_an_operator_thinks_it_is(code: int, body: Any, trouble
     assert found.next_step.endswith((".", "?"))
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (404, "ResourceGroupNotFound", "Resource group 'rg-soft-deleted' could not be found."),
+        (404, "ResourceGroupNotFound", "The resource group is soft-deleted."),
+        (404, "SubscriptionNotFound", "The subscription soft-deleted could not be found."),
+        (404, "InvalidResourceType", "The type soft-deleted could not be found."),
+        (404, "ResourceNotFound", "The Resource 'x/workspaces/w' under resource group 'soft-deleted' was not found."),
+        (404, "ResourceNotFound", "/subscriptions/s/resourceGroups/soft-deleted/providers/x was not found."),
+        (404, "KeyVaultNotFound", "The key vault is soft-deleted."),
+        (409, "Conflict", "The name 'soft-deleted' is taken."),
+    ],
+)
+def test_a_workspace_is_soft_deleted_by_what_azure_says_of_it_and_not_by_a_name(
+    status: int, code: str, message: str
+) -> None:
+    found = explain(_answered(json.dumps({"error": {"code": code, "message": message}}).encode(), status))
+    assert found.trouble is not Trouble.SOFT_DELETED
+
+
 def test_every_trouble_that_azure_can_be_in_is_told_of_in_the_guide() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "how-to" / "azure-permissions.md").read_text("utf-8")
     for trouble, step in MEANINGS.values():

@@ -20,6 +20,10 @@ _SCOPE = re.compile(r"over scope '(/[\w\-./() ]{0,600})'")
 _OBJECT = re.compile(r"object id '([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})'")
 _PRIVATE = re.compile(r"public (?:network )?access|private (?:endpoint|link)", re.IGNORECASE)
 _SOFT_DELETED = re.compile(r"soft[- ]?deleted", re.IGNORECASE)
+#: Names and ids in a message: what somebody calls soft-deleted need not be.
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|/[^\s]+""")
+#: Codes that say of anything that it is not there: of a workspace the words then tell how.
+_ANY_RESOURCE = frozenset({"ResourceNotFound", "WorkspaceNotFound"})
 
 #: Codes that say: this identity may not, whatever the load.
 DENIALS = frozenset({"AuthorizationFailed", "LinkedAuthorizationFailed", "RequestDisallowedByPolicy", "AccessDenied"})
@@ -195,13 +199,18 @@ def codes(answer: Answer) -> tuple[str, ...]:
 
 
 def _meaning(status: int, codes: tuple[str, ...], message: str) -> tuple[Trouble, str]:
-    if status in (404, 409, 410) and _SOFT_DELETED.search(message):
-        return MEANINGS["WorkspaceSoftDeleted"]
     if status == 429:
         return MEANINGS["TooManyRequests"]  # QuotaExceeded stands beside it: the quota of requests
-    for code in reversed(codes):
-        if code in MEANINGS:
-            return MEANINGS[code]
+    known = next((code for code in reversed(codes) if code in MEANINGS), None)
+    if (
+        status in (404, 409, 410)
+        and (known is None or known in _ANY_RESOURCE)
+        and not any(code.endswith(("GroupNotFound", "SubscriptionNotFound")) for code in codes)
+        and _SOFT_DELETED.search(_QUOTED.sub("", message))
+    ):
+        return MEANINGS["WorkspaceSoftDeleted"]
+    if known is not None:
+        return MEANINGS[known]
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status >= 500:
