@@ -12,7 +12,7 @@ from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
 from tests.azure.server import AzureServer, served
-from tests.integration.test_azureml import sweep
+from tests.integration.test_azureml import source_of, sweep
 from tests.servers.known import PlainKnown
 
 
@@ -54,3 +54,13 @@ def test_a_child_that_cannot_be_named_is_a_problem_and_its_siblings_are_kept(
     everything = set(names) | {name for one in others for name in families[one]}
     assert len(everything - children.assets.keys()) == 1
     assert children.assets.keys() <= everything
+
+
+def test_an_asset_is_not_gone_because_what_it_needs_is(azure: tuple[AzureServer, Workspace]) -> None:
+    server, workspace = azure
+    name = workspace.shelf("datastores").names()[0]
+    server.faults.status(404, "datastores", body={"error": {"code": "StorageAccountNotFound"}})
+    with source_of(server, workspace) as source:
+        assert source.confirm(Kind.DATASTORE, [name]) == {}
+        assert source.confirm(Kind.DATASTORE, [name, "gone"]).keys() == {name, "gone"}
+        assert source.confirm(Kind.DATASTORE, ["gone"]) == {"gone": None}

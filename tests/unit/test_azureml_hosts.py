@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from stocktake.core.assets import Kind
 from stocktake.core.errors import SourceError, Trouble
-from stocktake.sources.azureml_arm import says_absent
+from stocktake.sources.azureml_absence import says_absent
 from stocktake.sources.azureml_hosts import data_plane
 from stocktake.sources.http import Answer
 from tests.azureml_recordings import RECORDINGS
@@ -73,6 +74,15 @@ def answer(body: object, status: int = 404) -> Answer:
     return Answer(what="GET /x", status=status, body=raw, content_type="", requested_at=datetime.now(UTC))
 
 
+KINDS = {
+    "batchEndpoints": Kind.BATCH_ENDPOINT, "components": Kind.COMPONENT, "components-versions": Kind.COMPONENT_VERSION,
+    "computes": Kind.COMPUTE, "connections": Kind.CONNECTION, "data-versions": Kind.DATA_VERSION,
+    "datastores": Kind.DATASTORE, "environments": Kind.ENVIRONMENT, "jobs": Kind.JOB, "models": Kind.REGISTERED_MODEL,
+    "models-versions": Kind.MODEL_VERSION, "registry": Kind.REGISTRY, "registry-models": Kind.REGISTERED_MODEL,
+    "schedules": Kind.SCHEDULE, "workspace": Kind.WORKSPACE,
+}  # fmt: skip
+
+
 def test_every_recorded_404_of_an_asset_says_that_the_asset_is_absent() -> None:
     need(RECORDINGS.is_dir(), "the recorded exchanges are not here (../shared/data/azureml)")
     tried = 0
@@ -80,8 +90,7 @@ def test_every_recorded_404_of_an_asset_says_that_the_asset_is_absent() -> None:
         exchange = json.loads(path.read_text("utf-8"))
         if "management.azure.com" in exchange["request"]["uri"]:
             tried += 1
-            compute = path.parent.name == "computes"
-            assert says_absent(answer(exchange["response"]["body"]), bodiless=compute), path.name
+            assert says_absent(KINDS[path.parent.name], answer(exchange["response"]["body"])), path.name
     assert tried > 20
 
 
@@ -96,9 +105,30 @@ def test_every_recorded_404_of_an_asset_says_that_the_asset_is_absent() -> None:
         {"error": {"code": "UserError", "message": "not found"}},
         {"error": "not found"},
         {"message": "no route"},
+        {"error": {"code": "StorageAccountNotFound"}},
+        {"error": {"code": "UserError", "innererror": {"code": "KeyVaultNotFound"}}},
+        {
+            "error": {
+                "code": "UserError",
+                "innererror": {"code": "NotFound", "innererror": {"code": "ContainerNotFound"}},
+            }
+        },
+        {"error": {"code": "NotFound", "details": [{"code": "DependencyNotFound"}]}},
+        {"error": {"code": "FailedDependency", "innererror": {"code": "NotFound"}}},
+        {"error": {"code": "UserError", "innererror": {"code": "BlobNotFound"}}},  # whatever a service may come up with
     ],
 )
-def test_a_404_of_the_place_or_of_something_in_between_says_nothing(body: object) -> None:
-    assert not says_absent(answer(body))
-    assert not says_absent(answer(None))
-    assert not says_absent(Answer(what="", status=404, body=b"<html>", content_type="", requested_at=datetime.now(UTC)))
+def test_a_404_of_the_place_or_of_something_it_needs_or_in_between_says_nothing(body: object) -> None:
+    html = Answer(what="", status=404, body=b"<html>", content_type="", requested_at=datetime.now(UTC))
+    for kind in Kind:
+        assert not says_absent(kind, answer(body))
+        assert not says_absent(kind, html)
+    assert not says_absent(Kind.DATASTORE, answer(None))
+
+
+def test_an_asset_is_absent_by_the_word_of_the_service_that_keeps_its_kind() -> None:
+    gone = answer(
+        {"error": {"code": "UserError", "innererror": {"code": "NotFound", "innererror": {"code": "JobNotFound"}}}}
+    )
+    assert says_absent(Kind.JOB, gone)
+    assert not says_absent(Kind.SCHEDULE, gone)  # a job that it runs, say

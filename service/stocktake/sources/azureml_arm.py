@@ -17,6 +17,7 @@ from stocktake.core.assets import Kind, Scope, ScopeState
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.sources import arm_errors
 from stocktake.sources.arm import Arm
+from stocktake.sources.azureml_absence import says_absent
 from stocktake.sources.azureml_keys import item, latest_version, parent_and_name
 from stocktake.sources.azureml_plan import (
     BY_KIND,
@@ -35,18 +36,6 @@ from stocktake.sources.protocol import Item, Listing, Page
 _IN_A_ROW = 5
 #: What may be wrong with one container and leaves the others readable.
 _ONE_OF_MANY = frozenset({Trouble.NOT_FOUND, Trouble.SHAPE, Trouble.SERVER, Trouble.TRUNCATED, Trouble.DEPENDENCY})
-#: Codes that say that not the asset but the place is not there.
-_WRONG_PLACE = frozenset(
-    {
-        "InvalidResourceType",
-        "InvalidSubscriptionId",
-        "NoRegisteredProviderFound",
-        "ParentResourceNotFound",
-        "ResourceGroupNotFound",
-        "SubscriptionNotFound",
-        "WorkspaceNotFound",
-    }
-)
 #: A page of items that were asked for one by one: what is on it was so between the first request and the last answer.
 _BY_NAME = 20
 
@@ -152,7 +141,7 @@ class ArmLists:
                 continue
             if isinstance(found, Item):
                 yield key, found
-            elif says_absent(found, bodiless=kind is Kind.COMPUTE):
+            elif says_absent(kind, found):
                 alive = self._alive() if alive is None else alive
                 if alive:
                     yield key, None
@@ -274,17 +263,3 @@ class _Named(msgspec.Struct):
 
 
 _named = msgspec.json.Decoder(_Named)
-
-
-def says_absent(answer: Answer, *, bodiless: bool = False) -> bool:
-    """Whether a 404 is about the asset that was asked for, rather than about the place it would be in.
-
-    The service says so by a code of its own; of a compute it answers without a body (recorded: `bodiless`). What is
-    missing in the way of a proxy or a gateway says neither.
-    """
-    codes = arm_errors.codes(answer)
-    if not codes:
-        return bodiless and answer.body.strip() in (b"", b"null")
-    if _WRONG_PLACE.intersection(codes):
-        return False
-    return any(code.endswith(("NotFound", "NotFoundError")) or code.startswith("NoSuch") for code in codes)
