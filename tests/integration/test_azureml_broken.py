@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from stocktake.core.assets import Kind
+from stocktake.core.assets import Kind, Mode
+from stocktake.core.errors import Trouble
 from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
 from tests.azure.server import AzureServer, served
-from tests.integration.test_azureml import source_of, sweep
+from tests.integration.test_azureml import LOOKED, source_of, sweep
 from tests.servers.known import PlainKnown
+from tests.servers.reading import Heard, read
 
 
 @pytest.fixture
@@ -64,3 +66,41 @@ def test_an_asset_is_not_gone_because_what_it_needs_is(azure: tuple[AzureServer,
         assert source.confirm(Kind.DATASTORE, [name]) == {}
         assert source.confirm(Kind.DATASTORE, [name, "gone"]).keys() == {name, "gone"}
         assert source.confirm(Kind.DATASTORE, ["gone"]) == {"gone": None}
+
+
+def hot(server: AzureServer, workspace: Workspace, running: list[str]) -> Heard:
+    """The jobs of a hot pass that asks for some by name."""
+    known = PlainKnown(
+        looks=dict.fromkeys((Kind.RUN, Kind.JOB, Kind.EXPERIMENT), LOOKED),
+        states={Kind.JOB: dict.fromkeys(running, "Running")},
+    )
+    with source_of(server, workspace, retries=0) as source:
+        return read(source, Mode.HOT, known).only(Kind.JOB)
+
+
+@pytest.mark.parametrize(("status", "text"), [(500, b""), (200, b'{"id":')])
+def test_a_job_that_cannot_be_read_is_a_problem_and_those_behind_it_are_read(
+    azure: tuple[AzureServer, Workspace], status: int, text: bytes
+) -> None:
+    server, workspace = azure
+    names = sorted(job.name for job in workspace.jobs.newest())
+    if status == 500:
+        server.faults.status(500, "jobs")
+    else:
+        server.faults.malformed("jobs", text=text)
+    jobs = hot(server, workspace, names)
+    assert jobs.error is None
+    assert jobs.assets.keys() == set(names[1:])
+    (problem,) = jobs.problems
+    assert problem.startswith(f"job {names[0]}: ")
+
+
+def test_after_five_jobs_in_a_row_that_cannot_be_read_no_more_are_asked_for(
+    azure: tuple[AzureServer, Workspace],
+) -> None:
+    server, workspace = azure
+    server.faults.status(500, "jobs", times=None)
+    jobs = hot(server, workspace, sorted(job.name for job in workspace.jobs.newest()))
+    assert (len(jobs.problems), jobs.assets) == (4, {})
+    assert jobs.error is not None
+    assert jobs.error.trouble is Trouble.SERVER

@@ -108,20 +108,31 @@ class ArmLists:
 
     def by_name(self, row: Row, names: Sequence[str]) -> Iterator[Page]:
         """Items that are asked for one by one. One that is not there is left out: it was somebody's mistake, or ours.
+        One that cannot be read is a problem, and the others are read.
 
         A body without properties is how the resource manager shows the steps of a pipeline (recorded): no root job.
         """
+        failed = 0
         for start in range(0, len(names), _BY_NAME):
-            items, answers = list[Item](), list[Answer]()
+            items, problems = list[Item](), list[str]()
+            requested, answered, error = self._now(), None, None
             for name in names[start : start + _BY_NAME]:
-                answer = self._arm.get(self._item_path(row, name), row.version, accept=frozenset({404}))
-                answers.append(answer)
-                if answer.status == 404:
-                    continue
-                body = answer.json()
-                if isinstance(body, dict) and "properties" in body:
-                    items.append(item(row.kind, answer.body))
-            yield Page(items=items, requested_at=answers[0].requested_at, answered_at=answers[-1].answered_at)
+                try:
+                    answer = self._arm.get(self._item_path(row, name), row.version, accept=frozenset({404}))
+                    answered = answer.answered_at
+                    body = answer.json() if answer.status != 404 else None
+                    if isinstance(body, dict) and "properties" in body:
+                        items.append(item(row.kind, answer.body))
+                    failed = 0
+                except SourceError as exc:
+                    failed += 1
+                    if exc.trouble not in _ONE_OF_MANY or failed == _IN_A_ROW:
+                        error = exc
+                        break
+                    problems.append(f"{row.kind} {name}: {exc.what}")
+            yield Page(items=items, requested_at=requested, answered_at=answered or self._now(), problems=problems)
+            if error is not None:
+                raise error
 
     def confirm(self, kind: Kind, keys: Sequence[str]) -> Iterator[tuple[str, Item | None]]:
         """Ask for assets by key; what cannot be told is left out. Raises SourceError where asking on is of no use."""
