@@ -104,3 +104,22 @@ def test_after_five_jobs_in_a_row_that_cannot_be_read_no_more_are_asked_for(
     assert (len(jobs.problems), jobs.assets) == (4, {})
     assert jobs.error is not None
     assert jobs.error.trouble is Trouble.SERVER
+
+
+def test_a_link_to_the_next_page_without_a_query_does_not_end_the_list_of_children(
+    azure: tuple[AzureServer, Workspace],
+) -> None:
+    server, workspace = azure
+    parent = next(iter(children_of(workspace)))
+    link = f"{server.arm}/history/v1.0{workspace.scope}/runs/{parent}/children"
+    more: dict[str, str] = {"nextLink": link}
+    server.faults.change("runs/children", lambda body: {"value": body["value"][:1], **more})
+
+    def why() -> str:
+        children = sweep(server, workspace, PlainKnown(due=[parent])).only(Kind.CHILD_JOB)
+        assert children.error is not None
+        return children.error.what
+
+    assert "has no query" in why()
+    more["continuationToken"] = "of-nobody"  # beside it the token leads on; that server refuses this one
+    assert "ContinuationTokenInvalid" in why()

@@ -137,12 +137,16 @@ class RunHistory:
 
 
 def _following(page: _Page, path: str, what: str) -> str:
-    """The query of the next page: of the link, if there is one and it leads to the same list; else of the token."""
+    """The query of the next page: of the link, if it has one and leads to the same list; else of the token. Empty where
+    the service says that this was the last."""
     if page.link:
         there = urlsplit(page.link)
         if not there.path.endswith(path):
             raise shape_error(f"{what}: the link to the next page leaves the list; it is not followed")
-        return quote(there.query, safe="%=&+$-._~!*'(),;:@/?")
+        if there.query:
+            return quote(there.query, safe="%=&+$-._~!*'(),;:@/?")
+        if not page.token:
+            raise shape_error(f"{what}: the link to the next page has no query: it is the first page again")
     return f"$continuationtoken={quote(page.token, safe='')}" if page.token else ""
 
 
