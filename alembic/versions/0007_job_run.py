@@ -68,16 +68,14 @@ both_sides AS (
     FROM job j FULL JOIN run r USING (workspace_id, key)),
 pair AS (
     SELECT b.*, CASE
-        -- A child run may be that of a child job, and those are not listed completely.
-        WHEN b.job IS NULL THEN CASE WHEN b.parent IS NULL THEN jobs.last_complete_at ELSE children.last_complete_at END
+        -- A run with a parent may be that of a child job, and no list is one of all of those: nothing is claimed of it.
+        WHEN b.job IS NULL THEN CASE WHEN b.parent IS NULL THEN jobs.last_complete_at END
         -- The runs of the job's experiment; where no experiment has that name, the list of experiments.
         WHEN b.run IS NULL AND coalesce(b.experiment_id, e.key) IS NOT NULL THEN runs.last_complete_at
         WHEN b.run IS NULL AND b.experiment_name IS NOT NULL THEN experiments.last_complete_at END AS other_listed
     FROM both_sides b
     LEFT JOIN experiment e ON e.workspace_id = b.workspace_id AND e.name = b.experiment_name AND b.run IS NULL
     LEFT JOIN listed jobs ON jobs.workspace_id = b.workspace_id AND jobs.kind = 'job' AND jobs.partition = ''
-    LEFT JOIN listed children ON children.workspace_id = b.workspace_id AND children.kind = 'child_job'
-        AND children.partition = ''
     LEFT JOIN listed experiments ON experiments.workspace_id = b.workspace_id AND experiments.kind = 'experiment'
         AND experiments.partition = ''
     LEFT JOIN listed runs ON runs.workspace_id = b.workspace_id AND runs.kind = 'run'

@@ -65,6 +65,15 @@ def test_what_differs_is_a_disagreement_once_both_were_looked_at_again(engine: E
     assert told(cli, "--grace", "5h") == {}
 
 
+def test_a_run_that_has_a_parent_is_never_called_without_a_job(engine: Engine, cli: Cli, world: Stock) -> None:
+    world.kinds = {*(world.kinds or ()), Kind.CHILD_JOB}
+    job(world, "another step", "Completed", kind=Kind.CHILD_JOB, parent="good")
+    scan(engine, world)
+    age(engine, HOURS)
+    scan(engine, world)
+    assert told(cli, "--all")["step"] == "undetermined"
+
+
 def test_a_run_is_not_called_without_a_job_while_the_list_of_jobs_is_not_complete(
     engine: Engine, cli: Cli, world: Stock
 ) -> None:

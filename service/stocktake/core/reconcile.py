@@ -57,7 +57,7 @@ class Side:
 
 def judge(job: Side | None, run: Side | None, *, other_listed: datetime | None, grace: timedelta = GRACE) -> Verdict:
     """Say how a job and its run stand. `other_listed`, where one is missing: when the last complete listing began that
-    would have shown it; None: there was none."""
+    would have shown it; None: there was none, as of a run that has a parent: no list is one of all child jobs."""
     if job is not None and run is not None:
         told = MLFLOW_STATES.get(job.state or "")
         if told is None:
