@@ -282,7 +282,7 @@ def test_everything_below_a_name_of_secrets_is_one() -> None:
 @pytest.mark.parametrize("below", ["environmentVariables", "environment_variables"])
 @pytest.mark.parametrize(
     "name",
-    "HF_TOKEN MY_TOKEN HFTOKEN STORAGE_KEY BLOB_SAS DB_PWD DB_PW mySecret APPPASSWORD KEY".split(),
+    ["HF_TOKEN", "MY_TOKEN", "HFTOKEN", "STORAGE_KEY", "BLOB_SAS", "DB_PWD", "DB_PW", "mySecret", "APPPASSWORD", "KEY"],
 )
 def test_a_variable_of_an_environment_that_is_named_like_a_credential_is_replaced(below: str, name: str) -> None:
     value = "correct-horse-battery"
