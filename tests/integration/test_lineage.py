@@ -189,6 +189,17 @@ def test_a_kind_that_was_not_observed_then_is_named_beside_the_answer(engine: En
     assert cli("lineage", "model_version", "fraud/1").code == 0
 
 
+def test_children_that_are_known_are_listed_though_never_were_all_of_them(engine: Engine, cli: Cli) -> None:
+    before, world = now(engine), stock()
+    world.failing.add(Kind.CHILD_JOB)
+    scan(engine, world)
+    answer = cli("list", "child_job", "-o", "json")
+    assert {one["key"] for one in answer.json()} == {"step-1", "step-of-step"}
+    assert answer.code == 3
+    assert "never was all of it listed" in answer.err
+    assert cli("list", "child_job", "--at", before).code == 5
+
+
 def test_the_tree_and_the_diagram_say_the_same(engine: Engine, cli: Cli) -> None:
     world = stock()
     world.change(Kind.RUN, "train-1", name='evil"]; click n0 "javascript:x" <b>\x1b[31m')
