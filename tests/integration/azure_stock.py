@@ -11,7 +11,7 @@ ARM = "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServ
 
 
 def deployment(model: Any, **properties: Any) -> dict[str, Any]:
-    return {"properties": {"model": model, **properties}}
+    return {"id": f"{ARM}/onlineEndpoints/e/deployments/d", "properties": {"model": model, **properties}}
 
 
 def traffic(**shares: float) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def stock() -> Stock:
     made.put(Kind.DATA_VERSION, "clean/3", {"properties": {"dataUri": uri}}, artifact_uri=uri)
     made.put(Kind.ENVIRONMENT_VERSION, "sklearn/33", {"properties": {}})
     job = {
+        "id": f"{ARM}/jobs/train-1",
         "properties": {
             "jobType": "Command",
             "environmentId": "azureml:sklearn:33",
@@ -35,10 +36,13 @@ def stock() -> Stock:
                 "start": {"jobInputType": "mlflow_model", "uri": "azureml:base:1"},
             },
             "outputs": {"out": {"jobOutputType": "uri_folder", "assetName": "scored", "assetVersion": "9"}},
-        }
+        },
     }
     made.put(Kind.JOB, "train-1", job, state="Completed", name="train", code_version="c0ffee")
-    step = {"properties": {"trial": {"environmentId": f"{ARM}/environments/sklearn/versions/33"}}}
+    step = {
+        "id": f"{ARM}/jobs/step-1",
+        "properties": {"trial": {"environmentId": f"{ARM}/environments/sklearn/versions/33"}},
+    }
     made.put(Kind.CHILD_JOB, "step-1", step, state="Completed", parent="train-1")
     made.put(Kind.CHILD_JOB, "step-of-step", {"properties": {}}, state="Completed", parent="step-1")
     made.put(Kind.RUN, "train-1", {"status": "FINISHED"}, partition="7", state="FINISHED", name="train")

@@ -154,6 +154,17 @@ def test_how_far_rights_reach_over_blobs_is_the_tier(
     assert (found.level, found.message[0]) == (level, tier)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "right"), [(403, "AuthorizationFailed", True), (404, "InvalidResourceType", False)]
+)
+def test_only_a_denial_is_answered_with_a_right_to_assign(
+    place: tuple[AzureServer, Workspace], examine: Examine, status: int, code: str, right: bool
+) -> None:
+    server, _ = place
+    server.faults.status(status, "permissions", body={"error": {"code": code, "message": "no"}}, times=None)
+    assert ("Assign" in str(told(examine(), "tier").next_step)) is right
+
+
 def test_a_clock_that_is_off_and_a_token_that_ended_are_seen(
     place: tuple[AzureServer, Workspace], examine: Examine
 ) -> None:

@@ -15,7 +15,7 @@ from stocktake.core.assets import Kind, ScanState
 from stocktake.core.lineage import STATING, Stated, edges
 from tests.contract.test_cli_reference import schema
 from tests.integration.auditing import scan_server
-from tests.integration.azure_stock import deployment, stock, traffic
+from tests.integration.azure_stock import ARM, deployment, stock, traffic
 from tests.integration.stated import Stock, scan
 from tests.integration.test_cli import Cli, configured
 from tests.servers.json_schema import problems
@@ -189,6 +189,17 @@ def test_a_kind_that_was_not_observed_then_is_named_beside_the_answer(engine: En
     assert cli("lineage", "model_version", "fraud/1").code == 0
 
 
+def test_children_that_are_known_are_listed_though_never_were_all_of_them(engine: Engine, cli: Cli) -> None:
+    before, world = now(engine), stock()
+    world.failing.add(Kind.CHILD_JOB)
+    scan(engine, world)
+    answer = cli("list", "child_job", "-o", "json")
+    assert {one["key"] for one in answer.json()} == {"step-1", "step-of-step"}
+    assert answer.code == 3
+    assert "never was all of it listed" in answer.err
+    assert cli("list", "child_job", "--at", before).code == 5
+
+
 def test_the_tree_and_the_diagram_say_the_same(engine: Engine, cli: Cli) -> None:
     world = stock()
     world.change(Kind.RUN, "train-1", name='evil"]; click n0 "javascript:x" <b>\x1b[31m')
@@ -236,14 +247,46 @@ def distinct(engine: Engine, source: str = "inventory.lineage") -> set[tuple[Any
         return {tuple(row) for row in connection.execute(text(f"SELECT DISTINCT {_EDGES} FROM {source}"))}
 
 
+OTHER = ARM.removesuffix("ml") + "other"
+#: Addresses that look like assets of the workspace, and are none of it.
+ELSEWHERE = (
+    f"{OTHER}/models/fraud/versions/1", f"azureml:{OTHER}/data/sales/versions/1",
+    "azureml://subscriptions/s/resourcegroups/g/workspaces/other/models/fraud/versions/2",
+    "azureml://datastores/workspaceblobstore/paths/data/sales", "azureml://datastores/d/paths/models/fraud/versions/1",
+    "https://account.blob.core.windows.net/container/out/data/train", "https://host/c/jobs/train-1/model.pkl",
+    f"{OTHER}/jobs/train-1",
+)  # fmt: skip
+
+
+def test_what_lies_elsewhere_makes_no_asset_of_the_workspace(engine: Engine, cli: Cli) -> None:
+    world = Stock()
+    world.put(Kind.ONLINE_ENDPOINT, "e", {})
+    for number, address in enumerate(ELSEWHERE):
+        world.put(Kind.ONLINE_DEPLOYMENT, f"e/{number}", deployment(address), parent="e")
+        inputs = {"i": {"jobInputType": "uri_file", "uri": address}}
+        world.put(Kind.JOB, f"reader{number}", {"id": f"{ARM}/jobs/r", "properties": {"inputs": inputs}})
+        world.put(Kind.DATA_VERSION, f"d/{number}", {"id": f"{ARM}/data/d/versions/1"}, artifact_uri=address)
+    scan(engine, world)
+    ends = {(one[0], one[1]) for one in of_core(engine)} | {(one[3], one[4]) for one in of_core(engine)}
+    named = {key for kind, key in ends if kind in {"model_version", "data_version"} and not key.startswith("d/")}
+    assert named == set(ELSEWHERE[:3]), "as they are written"
+    assert ("job", "train-1") not in ends
+    assert distinct(engine) == of_core(engine)
+    standings = standing(asked(cli, "online_endpoint", "e"))
+    assert standings[f"model_version {ELSEWHERE[0]}"] == "in another workspace"
+
+
 def test_the_view_has_the_edges_of_the_core(engine: Engine) -> None:
     world = stock()
     odd: list[Any] = [
         None, "", 7, [], {}, "azureml:x", "azureml:x:1", "azureml:x@latest", "x:1", "runs:/r/model", "/models/m",
-        "/models/m/versions/1/", "/subscriptions/s/resourcegroups/g/workspaces/w/Models/m/versions/1",
+        "/models/m/versions/1/", f"{ARM.upper()}/Models/m/versions/1/", f"azureml:{ARM}/data/d/versions/1",
+        "azureml://subscriptions/s/resourcegroups/g/workspaces/ML/data/e/versions/1", f"{ARM}/jobs/j5",
+        *ELSEWHERE,
         "azureml://locations/l/workspaces/w/data/d/versions/1", "/registries/r/environments/e/versions/2",
         {"assetId": ""}, {"assetId": "", "path": "p"}, {"jobId": "/a/jobs/j1/"}, {"assetId": "azureml:m:1"},
-        {"path": "azureml://jobs/j2/outputs/o"}, "a\nb",
+        {"path": "azureml://jobs/j2/outputs/o"}, "a\nb", {"jobId": "j3"}, {"jobId": f"{ARM}/jobs/j4/"},
+        {"jobId": f"{OTHER}/jobs/j6"},
     ]  # fmt: skip
     for number, value in enumerate(odd):
         properties = {"environmentId": value, "componentId": value, "inputs": {"i": {"uri": value}, "j": value}}
@@ -252,7 +295,9 @@ def test_the_view_has_the_edges_of_the_core(engine: Engine) -> None:
         if isinstance(value, str) or value is None:
             task = {"trainingData": {"uri": value}, "testData": value}
             properties |= {"outputs": outputs, "trial": value, "taskDetails": task}
-            world.put(Kind.JOB, f"odd{number}", {"properties": properties})
+            world.put(Kind.JOB, f"odd{number}", {"id": f"{ARM}/jobs/odd{number}", "properties": properties})
+            world.put(Kind.JOB, f"nowhere{number}", {"id": value, "properties": properties})
+            world.put(Kind.DATA_VERSION, f"odd/{number}", {"id": f"{ARM}/data/odd/versions/1"}, artifact_uri=value)
             ends = {"one": {"assetId": value}, "two": value}
             world.put(Kind.CHILD_JOB, f"step{number}", {"inputs": ends, "outputs": ends})
     sent: list[Any] = [None, [], {"a": 0}, {"a": 33.5, "b": 100.0}, {"a": "90"}, {"a": None}]

@@ -300,6 +300,10 @@ def test_what_an_endpoint_serves_is_production_from_its_first_scan_on(
     assert sorted(told["fraud/1"]["because"]) == ["default of batch endpoint night/a", "traffic of shop/blue"]
     assert (told["fraud/2"]["run"], told["fraud/2"]["code_version"]) == ("train-1", "c0ffee")
     assert told["fraud/2"]["environment"] == "sklearn/33"
+    assert all(one["ceased_not_before"] >= one["became_not_after"] for one in told.values()), "it is so still"
+    table = cli("production", "--at", "today").out
+    assert "still, at " in table
+    assert "not by" not in table
     world.change(Kind.ONLINE_ENDPOINT, "shop", traffic(blue=100, green=0))
     scan_stated(engine, world)
     (green,) = cli("production", "fraud", "-o", "json", "--at", "today").json()[-1:]

@@ -133,14 +133,17 @@ def online(**traffic: int) -> dict[str, Any]:
     return {"properties": {"traffic": traffic}}
 
 
+WORKSPACE = "/subscriptions/s/resourceGroups/g/providers/X/workspaces/w"
+
+
 def serving(model: Any) -> dict[str, Any]:
-    return {"properties": {"model": model}}
+    return {"id": f"{WORKSPACE}/onlineEndpoints/e/deployments/d", "properties": {"model": model}}
 
 
 def test_a_deployment_with_traffic_makes_its_model_production_while_both_are_so() -> None:
     endpoint = history("shop", [(1, online(blue=100)), (5, online(blue=100, green=0)), (9, online(green=100))],
                        Kind.ONLINE_ENDPOINT)  # fmt: skip
-    arm = "/subscriptions/s/resourceGroups/g/providers/X/workspaces/w/models/fraud/versions/"
+    arm = f"{WORKSPACE}/models/fraud/versions/"
     blue = history("shop/blue", [(1, serving(arm + "1")), (3, serving(arm + "2"))], Kind.ONLINE_DEPLOYMENT, last_seen=9)
     green = history("shop/green", [(5, serving("azureml:fraud:3"))], Kind.ONLINE_DEPLOYMENT, last_seen=9)
     found = {one.key: one for one in spells([*endpoint, *blue, *green], Meaning())}
@@ -149,6 +152,15 @@ def test_a_deployment_with_traffic_makes_its_model_production_while_both_are_so(
     assert (found["fraud/2"].span.after, found["fraud/2"].span.until) == (at(1), at(5))
     assert (found["fraud/3"].span.after, found["fraud/3"].span.ended) == (at(5), None)
     assert answer([*endpoint, *blue, *green], traffic=False) == {}
+
+
+def test_a_model_of_another_workspace_is_none_of_ours_and_true_is_no_share() -> None:
+    endpoint = history("e", [(1, online(other=100, path=1, blue=True))], Kind.ONLINE_ENDPOINT)
+    named = f"{WORKSPACE}x/models/m/versions/1"
+    other = history("e/other", [(1, serving(named))], Kind.ONLINE_DEPLOYMENT)
+    path = history("e/path", [(1, serving("azureml://datastores/d/paths/models/m"))], Kind.ONLINE_DEPLOYMENT)
+    blue = history("e/blue", [(1, serving("azureml:m:1"))], Kind.ONLINE_DEPLOYMENT)
+    assert [one.key for one in spells([*endpoint, *other, *path, *blue], Meaning())] == [named]
 
 
 def test_a_share_of_nothing_and_a_model_that_is_only_a_path_serve_no_version() -> None:

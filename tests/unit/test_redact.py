@@ -279,6 +279,36 @@ def test_everything_below_a_name_of_secrets_is_one() -> None:
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("below", ["environmentVariables", "environment_variables"])
+@pytest.mark.parametrize(
+    "name",
+    ["HF_TOKEN", "MY_TOKEN", "HFTOKEN", "STORAGE_KEY", "BLOB_SAS", "DB_PWD", "DB_PW", "mySecret", "APPPASSWORD", "KEY"],
+)
+def test_a_variable_of_an_environment_that_is_named_like_a_credential_is_replaced(below: str, name: str) -> None:
+    value = "correct-horse-battery"
+    for place in ({name: value}, [{"name": name, "value": value}], json.dumps({name: value}, indent=1)):
+        document = {"properties": {"trial": {below: place}}}
+        clean, _ = REDACTOR.redact(document, raw_of(document))
+        assert value not in str(clean)
+    document = {"properties": {"arguments": {"MY_TOKEN": value}}}
+    assert REDACTOR.redact(document, raw_of(document))[0] is document, "elsewhere a token is many things"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MAX_TOKEN", "4096"), ("HF_TOKEN", "${HF_TOKEN}"), ("SSH_KEY", "/mnt/keys/id.pem"), ("PAD_TOKEN", "<pad-token>"),
+     ("MONKEY", "chimpanzee"), ("HF_TOKEN_PATH", "/root/token"), ("KANSAS", "wichita"), ("MODE", "training")],
+)  # fmt: skip
+def test_the_other_variables_of_an_environment_stay(name: str, value: str) -> None:
+    document = {"properties": {"environmentVariables": {name: value}}}
+    assert REDACTOR.redact(document, raw_of(document)) == (document, ())
+
+
+def test_a_job_without_variables_is_not_looked_at_closely() -> None:
+    for nothing in ({}, None):
+        assert not suspicious(json.dumps({"properties": {"environmentVariables": nothing}}).encode())
+
+
 def test_a_secret_used_as_a_name_is_replaced_too() -> None:
     secret = "h" + "f_" + some(34)
     clean, found = REDACTOR.redact({"tags": {secret: "yes"}}, None)
@@ -320,6 +350,7 @@ def test_the_policy_is_the_same_in_another_process() -> None:
 # What a document may be made of: pieces of secrets, names, separators, and anything at all.
 _PIECES = sorted(
     {piece for _, secret, value in SHAPED for piece in (value, value[: len(value) // 2], secret[-8:])}
+    | {"environmentVariables", "environment_variables", "HF_TOKEN", "MY_KEY"}
     | {name for name, _ in NAMED} | {value for _, value in NAMED}
     | {"=", ": ", "@", "://", "'", '"', "\\", "\n", "\t", " ", "&", ";", "ſ", "K", "é",
        "\u00a0", "\u2028", "\x00", "/", "[redacted:", "]"}
@@ -331,8 +362,19 @@ _json = st.recursive(
     max_leaves=6,
 )
 _value = _text | _json.map(json.dumps) | _json.map(lambda x: json.dumps(x, ensure_ascii=False)) | _json.map(repr)
+_variables = st.dictionaries(st.sampled_from(["HF_TOKEN", "MY_KEY", "LR"]) | _text, _value, max_size=2)
+_environment = st.fixed_dictionaries(
+    {},
+    optional={
+        name: _variables | _variables.map(json.dumps) | _variables.map(lambda x: json.dumps(x, indent=1)) | _json
+        for name in ("environmentVariables", "environment_variables", "EnvironmentVariables")
+    },
+)
 _document = st.fixed_dictionaries(
-    {"params": st.dictionaries(_text, _value, max_size=3), "tags": st.dictionaries(_text, _json, max_size=2)}
+    {
+        "params": st.dictionaries(_text, _value, max_size=3) | _environment,
+        "tags": st.dictionaries(_text, _json, max_size=2) | _environment | _environment.map(lambda x: {"j": [x]}),
+    }
 )
 
 

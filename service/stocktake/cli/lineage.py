@@ -167,7 +167,9 @@ def _standing(one: Found, node: Node) -> str | None:
     known_ = one.known.get(node)
     if known_ is not None:
         return known_.standing
-    return "in a registry" if "://" in node.key or "/registries/" in node.key.lower() else "not observed"
+    if "/registries/" in node.key.lower():
+        return "in a registry"
+    return "in another workspace" if "/workspaces/" in node.key.lower() else "not observed"
 
 
 def _title(one: Found, node: Node) -> str:

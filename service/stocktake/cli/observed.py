@@ -166,6 +166,8 @@ def _told(one: Observation) -> str:
     if one.hidden:
         return f"observed since {exact(one.first_observed)}" if one.first_observed else "no complete scan yet"
     told = []
+    if one.met:
+        told.append("what is known of them is told; never was all of it listed")
     if one.unseen:
         more = ", ..." if one.unseen > len(one.examples) else ""
         told.append(

@@ -180,6 +180,9 @@ def _record(
     of_run = [one for kind in _ORIGINS if key and (one := made.get((kind, key))) is not None]
     behind = [*of_run, *([logged] if logged is not None else [])]
     model, _, number = spell.key.rpartition("/")
+    span = spell.span
+    # Of two things that make it production, one may have been looked at later than the other.
+    until = span.until if span.ended is not None else max(span.until, span.begun)
     turns = [turn for one in spell.states for turn in (one.began, one.ended) if turn is not None]
     return {
         "workspace": spell.workspace,
@@ -187,10 +190,10 @@ def _record(
         "version": number,
         "because": spell.because,
         "certainty": str(certainty),
-        "became_not_before": spell.span.after,
-        "became_not_after": spell.span.begun,
-        "ceased_not_before": spell.span.until,
-        "ceased_not_after": spell.span.ended,
+        "became_not_before": span.after,
+        "became_not_after": span.begun,
+        "ceased_not_before": until,
+        "ceased_not_after": span.ended,
         "run": key,
         "run_state": _run_state(key, of_run, spell.key if version is None else None),
         "code_version": next((one.code_version for one in behind if one.code_version), None),
@@ -255,7 +258,7 @@ def _between(first: datetime | None, last: datetime, zone: ZoneInfo | None, day:
 
 def _until(row: Record, zone: ZoneInfo | None, day: datetime) -> str:
     if row["ceased_not_after"] is None:
-        return f"not by {short(row['ceased_not_before'], now=day, zone=zone)}"
+        return f"still, at {short(row['ceased_not_before'], now=day, zone=zone)}"
     return _between(row["ceased_not_before"], row["ceased_not_after"], zone, day)
 
 

@@ -53,6 +53,9 @@ class Kind(StrEnum):
 #: Kinds that are listed experiment by experiment: an asset's partition is the id of its experiment.
 PARTITIONED = frozenset({Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE})
 
+#: Kinds that are read parent by parent, where something happens: there may never be a list of all of them.
+PIECEMEAL = frozenset({Kind.CHILD_JOB})
+
 
 class Mode(StrEnum):
     """How much one scan promises to look at."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, NamedTuple
 
 from stocktake.core.assets import Kind
-from stocktake.core.production import ENDPOINTS
-from stocktake.core.references import job, logged_model_of, model_of, versioned
+from stocktake.core.production import ENDPOINTS, shares
+from stocktake.core.references import home, job, logged_model_of, model_of, versioned
 
 #: Ends of edges that are no assets of their own: an alias (MODEL@ALIAS) and a logged dataset (NAME@DIGEST).
 ALIAS, DATASET = "alias", "dataset"
@@ -86,25 +86,27 @@ def _of_model_version(asset: Stated) -> Iterator[Edge]:
 
 
 def _of_job(asset: Stated) -> Iterator[Edge]:
-    me = Node(asset.kind, asset.key)
+    me, here = Node(asset.kind, asset.key), home(asset.document)
     yield Edge(me, "is", Node(Kind.RUN, asset.key))  # a job's name is the id of its run
     if asset.parent and asset.parent != asset.key:
         yield Edge(Node(Kind.JOB, asset.parent), "started", me)
     properties = _map(asset.document, "properties")
     for place in (properties, _map(properties, "trial")):
-        yield from _made_with(place, me)
+        yield from _made_with(place, me, here)
     for stated in _map(properties, "inputs").values():
-        if isinstance(stated, Mapping) and (read := versioned(stated.get("uri"), _type(stated))) is not None:
+        if isinstance(stated, Mapping) and (read := versioned(stated.get("uri"), _type(stated), here)) is not None:
             yield Edge(Node(*read), "read by", me)
     for named in ("trainingData", "validationData", "testData"):  # of AutoML
         uri = _map(_map(properties, "taskDetails"), named).get("uri")
-        if (read := versioned(uri, Kind.DATA_VERSION)) is not None:
+        if (read := versioned(uri, Kind.DATA_VERSION, here)) is not None:
             yield Edge(Node(*read), "read by", me)
     for stated in _map(asset.document, "inputs").values():  # of a child, as run-history has it
-        if isinstance(stated, Mapping) and (read := versioned(stated.get("assetId"), Kind.DATA_VERSION)) is not None:
+        named = stated.get("assetId") if isinstance(stated, Mapping) else None
+        if (read := versioned(named, Kind.DATA_VERSION, here)) is not None:
             yield Edge(Node(*read), "read by", me)
     for stated in _map(asset.document, "outputs").values():
-        if isinstance(stated, Mapping) and (made := versioned(stated.get("assetId"), Kind.DATA_VERSION)) is not None:
+        named = stated.get("assetId") if isinstance(stated, Mapping) else None
+        if (made := versioned(named, Kind.DATA_VERSION, here)) is not None:
             yield Edge(me, "wrote", Node(*made))
     for stated in _map(properties, "outputs").values():
         if not isinstance(stated, Mapping):
@@ -120,31 +122,31 @@ def _type(stated: Mapping[str, Any]) -> Kind:
     return Kind.MODEL_VERSION if isinstance(said, str) and said.endswith("_model") else Kind.DATA_VERSION
 
 
-def _made_with(place: Mapping[str, Any], me: Node) -> Iterator[Edge]:
+def _made_with(place: Mapping[str, Any], me: Node, here: str | None) -> Iterator[Edge]:
     for name, kind, relation in (
         ("environmentId", Kind.ENVIRONMENT_VERSION, "environment of"),
         ("componentId", Kind.COMPONENT_VERSION, "component of"),
     ):
-        if (found := versioned(place.get(name), kind)) is not None:
+        if (found := versioned(place.get(name), kind, here)) is not None:
             yield Edge(Node(*found), relation, me)
 
 
 def _of_data_version(asset: Stated) -> Iterator[Edge]:
-    if (writer := job(asset.artifact_uri)) is not None:
+    if (writer := job(asset.artifact_uri, home(asset.document))) is not None:
         yield Edge(Node(Kind.JOB, writer), "wrote", Node(Kind.DATA_VERSION, asset.key))
 
 
 def _of_deployment(asset: Stated) -> Iterator[Edge]:
-    me = Node(asset.kind, asset.key)
+    me, here = Node(asset.kind, asset.key), home(asset.document)
     model = model_of(asset.document)
-    if (served := versioned(model, Kind.MODEL_VERSION)) is not None:
+    if (served := versioned(model, Kind.MODEL_VERSION, here)) is not None:
         yield Edge(Node(*served), "deployed", me)
-    elif (writer := job(model)) is not None:
+    elif (writer := job(model, here)) is not None:
         yield Edge(Node(Kind.JOB, writer), "deployed", me)
     properties = _map(asset.document, "properties")
-    yield from _made_with(properties, me)
+    yield from _made_with(properties, me, here)
     named = _map(properties, "properties").get("ComponentDeployment.ComponentId")
-    if (component := versioned(named, Kind.COMPONENT_VERSION)) is not None:
+    if (component := versioned(named, Kind.COMPONENT_VERSION, here)) is not None:
         yield Edge(Node(*component), "component of", me)
     endpoint, slash, _ = asset.key.partition("/")
     if slash:
@@ -154,9 +156,8 @@ def _of_deployment(asset: Stated) -> Iterator[Edge]:
 def _of_endpoint(asset: Stated) -> Iterator[Edge]:
     me, deployment = Node(asset.kind, asset.key), ENDPOINTS[Kind(asset.kind)]
     properties = _map(asset.document, "properties")
-    for name, share in _map(properties, "traffic").items():
-        if isinstance(share, (int, float)) and not isinstance(share, bool) and share > 0:
-            yield Edge(Node(deployment, f"{asset.key}/{name}"), "traffic", me, f"{share:g}")
+    for name, share in shares(properties):
+        yield Edge(Node(deployment, f"{asset.key}/{name}"), "traffic", me, f"{share:g}")
     default = _map(properties, "defaults").get("deploymentName")
     if isinstance(default, str) and default:
         yield Edge(Node(deployment, f"{asset.key}/{default}"), "default", me)

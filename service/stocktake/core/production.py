@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any
 
 from stocktake.core.assets import Kind, Lifecycle
-from stocktake.core.references import model_of, versioned
+from stocktake.core.references import home, model_of, versioned
 
 ENDPOINTS: Mapping[Kind, Kind] = {
     Kind.ONLINE_ENDPOINT: Kind.ONLINE_DEPLOYMENT,
@@ -62,14 +62,20 @@ class Meaning:
         if not isinstance(properties, Mapping):
             return []
         if kind == Kind.ONLINE_ENDPOINT and self.traffic:
-            traffic = properties.get("traffic")
-            shares = traffic.items() if isinstance(traffic, Mapping) else ()
-            return sorted(name for name, share in shares if isinstance(share, (int, float)) and share > 0)
+            return sorted(name for name, _ in shares(properties))
         if kind == Kind.BATCH_ENDPOINT and self.batch_default:
             defaults = properties.get("defaults")
             name = defaults.get("deploymentName") if isinstance(defaults, Mapping) else None
             return [name] if isinstance(name, str) and name else []
         return []
+
+
+def shares(properties: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the deployments that an online endpoint sends traffic, and how much."""
+    traffic = properties.get("traffic")
+    for name, share in traffic.items() if isinstance(traffic, Mapping) else ():
+        if isinstance(share, (int, float)) and not isinstance(share, bool) and share > 0:
+            yield name, share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +275,7 @@ def _served(
 
 
 def _model(deployment: State) -> str | None:
-    found = versioned(model_of(deployment.document), Kind.MODEL_VERSION)
+    found = versioned(model_of(deployment.document), Kind.MODEL_VERSION, home(deployment.document))
     return found[1] if found is not None else None
 
 

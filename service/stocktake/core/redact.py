@@ -54,6 +54,7 @@ class _Name(IntEnum):
     STRONG = 2  # a secret unless it is a number, a path, a placeholder
     ALWAYS = 3  # the configuration says so
     ALLOWED = 4  # the configuration says it is none
+    ENVIRONMENT = 5  # it holds variables of an environment, of which the names say more than elsewhere
 
 
 class _Judged(NamedTuple):
@@ -148,6 +149,8 @@ class Redactor:
             pass
         elif secret_patterns.STRONG_NAME.search(split) or secret_patterns.STRONG_NAME.search(words):
             says = _Name.STRONG
+        elif secret_patterns.ENVIRONMENT.fullmatch(name):
+            says = _Name.ENVIRONMENT
         elif secret_patterns.WEAK_NAME.search(split):
             says = _Name.WEAK
         return _Judged(name if clean == name else clean, says, tuple(rules))
@@ -168,7 +171,13 @@ class Redactor:
         label = _label(value)
         for key, item in value.items():
             judged = self._name(key)
-            says = self._name(label).says if label is not None and key == "value" else judged.says
+            named = label if label is not None and key == "value" else key
+            says = self._name(named).says
+            if name == _Name.ENVIRONMENT and says in (_Name.PLAIN, _Name.WEAK):
+                if secret_patterns.ENVIRONMENT_NAME.search(secret_patterns.CAMEL.sub("_", named)):
+                    says = _Name.STRONG
+            elif says == _Name.ENVIRONMENT and name != _Name.PLAIN:
+                says = name
             if says == _Name.PLAIN and name != _Name.ALLOWED and not secret_patterns.ABOUT.search(f"_{key}"):
                 says = name  # below `credentials:` everything is one
             key_path = _step(path, judged.clean)
@@ -315,6 +324,8 @@ def _policy(rules: Sequence[secret_patterns.Rule], keys: Sequence[str], allow: S
             secret_patterns.STRONG_NAME.pattern,
             secret_patterns.WEAK_NAME.pattern,
             secret_patterns.ABOUT.pattern,
+            secret_patterns.ENVIRONMENT.pattern,
+            secret_patterns.ENVIRONMENT_NAME.pattern,
         )
         yield from (secret_patterns.ASSIGNMENT.pattern, _PLACEHOLDER.pattern, _RANDOM.pattern, _KNOWN_ID.pattern)
         yield from ("keys", *keys, "allow", *allow)

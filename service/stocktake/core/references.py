@@ -1,6 +1,7 @@
 """What one Azure Machine Learning asset calls another: an ARM id, `azureml:NAME:VERSION`, a registry's address.
 
-Pure. A reference that leads out of the workspace (a registry) is kept as it is written: it has no key of ours.
+Pure. A reference that leads out of the workspace (a registry, another workspace) is kept as it is written: it has no
+key of ours. Which workspace a document is of, its own ARM id tells.
 """
 
 from __future__ import annotations
@@ -18,35 +19,61 @@ COLLECTIONS: Mapping[str, Kind] = {
     "environments": Kind.ENVIRONMENT_VERSION,
     "components": Kind.COMPONENT_VERSION,
 }
-_VERSIONED = re.compile(r"/(models|data|environments|components)/([^/?]+)(?:/versions/([^/?]+))?/?\Z", re.IGNORECASE)
+# Where an asset is: the whole of an address up to its collection. A path in a datastore or an address of the web is
+# none, whatever its folders are called.
+_PLACE = (
+    r"(?:azureml:/?)?(/locations/[^/]+/workspaces/[^/]+|/registries/[^/]+"
+    r"|/subscriptions/[^/]+/resourcegroups/[^/]+(?:/providers/[^/]+)?/(?:workspaces|registries)/[^/]+)"
+)
+_VERSIONED = re.compile(
+    rf"{_PLACE}/(models|data|environments|components)/([^/?]+)(?:/versions/([^/?]+))?/?\Z", re.IGNORECASE
+)
+_HOME = re.compile(r"/subscriptions/[^/]+/resourcegroups/[^/]+/providers/[^/]+/workspaces/[^/]+", re.IGNORECASE)
+_PROVIDER = re.compile(r"/providers/[^/]+", re.IGNORECASE)
 _SHORT = re.compile(r"azureml:([^:/@]+)(?::([^:/@]+)|@([^:/@]+))\Z")
-_REGISTRY = re.compile(r"azureml://registries/|/registries/", re.IGNORECASE)
 _LOGGED = re.compile(r"models:/(m-[^/?]+)")
-_JOB = re.compile(r"(?:azureml://jobs/|/jobs/|runs:/)([^/?]+)", re.IGNORECASE)
+_JOB = re.compile(rf"(?:azureml://jobs/|runs:/|{_PLACE}/jobs/)([^/?]+)", re.IGNORECASE)
 
 
-def versioned(reference: Any, kind: Kind) -> tuple[Kind, str] | None:
-    """Return the kind and key (NAME/VERSION) that a reference names; `kind` is what its place expects.
+def home(document: Mapping[str, Any]) -> str | None:
+    """Return the workspace that a document's own ARM id names, as places are compared; None where it has none."""
+    named = document.get("id")
+    found = _HOME.match(named) if isinstance(named, str) else None
+    return _compared(found[0]) if found is not None else None
+
+
+def _compared(place: str) -> str:
+    return _PROVIDER.sub("", place).lower()
+
+
+def _is_here(place: str, here: str | None) -> bool:
+    """Run-history calls its own workspace by location and GUID; anything else must be the workspace itself."""
+    return place.lower().startswith("/locations/") or _compared(place) == here
+
+
+def versioned(reference: Any, kind: Kind, here: str | None) -> tuple[Kind, str] | None:
+    """Return the kind and key (NAME/VERSION) that a reference names; `kind` is what its place expects, `here` the
+    home of the document that states it.
 
     A name without a version answers with the name alone, a label with NAME@LABEL: no version has such a key, so that
     they show as ends that nobody observed. None where it names no versioned asset at all (a path, nothing).
     """
     if not isinstance(reference, str) or not reference:
         return None
-    if (found := _VERSIONED.search(reference)) is not None:
-        kind = COLLECTIONS[found[1].lower()]
-        if _REGISTRY.search(reference):
+    if (found := _VERSIONED.match(reference)) is not None:
+        kind = COLLECTIONS[found[2].lower()]
+        if not _is_here(found[1], here):
             return kind, reference
-        return kind, f"{found[2]}/{found[3]}" if found[3] else found[2]
+        return kind, f"{found[3]}/{found[4]}" if found[4] else found[3]
     if (short := _SHORT.match(reference)) is not None:
         return kind, f"{short[1]}/{short[2]}" if short[2] else f"{short[1]}@{short[3]}"
     return None
 
 
-def job(reference: Any) -> str | None:
-    """Return the name of the job whose output an address names."""
-    found = _JOB.search(reference) if isinstance(reference, str) else None
-    return found[1] if found is not None else None
+def job(reference: Any, here: str | None) -> str | None:
+    """Return the name of the job of this workspace that an address names, or whose output it does."""
+    found = _JOB.match(reference) if isinstance(reference, str) else None
+    return found[2] if found is not None and (found[1] is None or _is_here(found[1], here)) else None
 
 
 def model_of(deployment: Mapping[str, Any]) -> Any:
@@ -54,13 +81,15 @@ def model_of(deployment: Mapping[str, Any]) -> Any:
     properties = deployment.get("properties")
     model = properties.get("model") if isinstance(properties, Mapping) else None
     if isinstance(model, Mapping):  # of a batch deployment
-        return model.get("assetId") or (f"runs:/{named}" if (named := _named_job(model)) else model.get("path"))
+        return model.get("assetId") or _named_job(model) or model.get("path")
     return model
 
 
 def _named_job(model: Mapping[str, Any]) -> str | None:
     found = model.get("jobId")
-    return found.rstrip("/").rpartition("/")[2] if isinstance(found, str) and found else None
+    if not isinstance(found, str) or not found:
+        return None
+    return found if "/" in found else f"runs:/{found}"
 
 
 def logged_model_of(document: Mapping[str, Any], source: str | None) -> str | None:
@@ -78,7 +107,7 @@ def environment_of(document: Mapping[str, Any]) -> str | None:
         trial = properties.get("trial")
         for place in (properties, trial if isinstance(trial, Mapping) else {}):
             if isinstance(named := place.get("environmentId"), str) and named:
-                found = versioned(named, Kind.ENVIRONMENT_VERSION)
+                found = versioned(named, Kind.ENVIRONMENT_VERSION, home(document))
                 return found[1] if found is not None else named
     tags = document.get("tags")
     if isinstance(tags, Mapping):

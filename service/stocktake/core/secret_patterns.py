@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import re2
 
 #: Raise it when a rule, a name or the way of replacing changes: it starts a new normalisation epoch.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,11 @@ _WEAK = r"credentials?|bearer|authorization"
 # Applied to names in which camelCase is already split.
 STRONG_NAME = re.compile(rf"(?:^|[^a-z0-9])(?:{_STRONG})(?![a-z0-9])", re.IGNORECASE | re.ASCII)
 WEAK_NAME = re.compile(rf"(?:^|[^a-z0-9])(?:(?:{_WEAK})(?![a-z0-9])|(?:token|sas)\Z)", re.IGNORECASE | re.ASCII)
+# Below `environmentVariables` a name is meant for a process, and one that ends so is a credential: HF_TOKEN, MY_KEY.
+ENVIRONMENT = re.compile(r"environment_?variables", re.IGNORECASE | re.ASCII)
+ENVIRONMENT_NAME = re.compile(
+    r"(?:tokens?|secrets?|passwords?|(?:^|[^a-z0-9])(?:keys?|sas|pwd|pw))\Z", re.IGNORECASE | re.ASCII
+)
 # The name ends in a word that says it is about a secret, not the secret: secret_name, password_length, token_type.
 ABOUT = re.compile(
     r"[^a-z0-9](?:names?|scopes?|types?|kind|providers?|paths?|file|files|filename|dir|folder|env|var|variable|id|ids"
@@ -124,6 +129,7 @@ _PROBES = (
     r"basic[ \t\\]", r"sas[\"\\]", "sig=", "[0-9]q~", r"\.[\w\-]{6}\.[\w\-]{27}", r"ya29\.",
     r"sg\.[\w\-]{22}\.", r"xapp\.", r"xox[ecd]\.", r"[0-9]:[\w\-]{35}", r""":\\?/\\?/[^ \t\r\n\f/?#"'<>]*@""",
     r"\\u00[2-7]",
+    r"""environment_?variables\\*"(?:[^:]|:\s*(?:[^{n\s]|\{\s*[^}\s]))""",  # one that is not empty
 )  # fmt: skip
 # Rules that know upper and lower case.
 _CASED = r"A(?:[KS]IA|BIA|CCA|3T|Iza|C[a-z0-9]{32})"

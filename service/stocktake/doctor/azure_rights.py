@@ -155,7 +155,8 @@ def _tier(one: WorkspaceSettings, arm: Arm, account: str, *, whole: bool) -> Che
     try:
         held = grants(arm.get(path, _PERMISSIONS).json())
     except SourceError as exc:
-        step = f"Assign Microsoft.Authorization/permissions/read to know more ({_GUIDE})."
+        denied = exc.trouble is Trouble.PERMISSION
+        step = f"Assign Microsoft.Authorization/permissions/read to know more ({_GUIDE})." if denied else exc.next_step
         return warn("tier", f"{first}; how far it reaches over blobs is not told: {exc.what}", step, one.name)
     over_blobs = [grant for grant in held if grant.allows_data(BLOBS)]
     if not over_blobs:

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from stocktake.core import canonical
-from stocktake.core.assets import PARTITIONED, Kind
+from stocktake.core.assets import PARTITIONED, PIECEMEAL, Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +29,12 @@ class Observation:
     examples: Sequence[str]  # some of the unseen
     listed: bool  # the experiments themselves had been listed completely: no further ones are unknown
     hidden: bool  # nothing can be said about that time
+    met: bool = False  # of a kind that is read piece by piece some is known, though never was all of it listed
 
     @property
     def whole(self) -> bool:
         """Whether an answer leaves nothing out."""
-        return not self.hidden and not self.unseen and self.listed
+        return not self.hidden and not self.unseen and self.listed and not self.met
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,9 @@ seen AS (
     GROUP BY each.workspace_id, each.kind, each.partition HAVING bool_or(each.there))
 SELECT a.name AS workspace, a.kind, a.since, h.dropped_before, coalesce(s.number, 0) AS partitions,
     coalesce(s.unseen, 0) AS unseen, s.first, s.examples, coalesce(e.since <= moment.at, false) AS listed,
-    a.since IS NULL OR a.since > moment.at AS before, e.since AS listed_since
+    a.since IS NULL OR a.since > moment.at AS before, e.since AS listed_since,
+    a.kind = ANY(:piecemeal) AND EXISTS (SELECT 1 FROM asset m WHERE m.workspace_id = a.workspace_id
+        AND m.kind = a.kind AND m.first_seen <= moment.at) AS met
 FROM moment, asked a
 LEFT JOIN horizon h ON h.workspace_id = a.workspace_id AND h.kind = a.kind
     AND h.dropped_before > (SELECT at FROM moment)
@@ -141,12 +144,16 @@ def observed(
             "workspaces": list(workspaces) if workspaces is not None else None,
             "partition": canonical.escape(partition) if partition is not None else None,
             "partitioned": sorted(PARTITIONED),
+            "piecemeal": sorted(PIECEMEAL),
         },
     )
     found = []
     for row in rows:
         split = row.kind in PARTITIONED
-        unseen = row.unseen == row.partitions and (row.partitions > 0 or not row.listed) if split else row.before
+        met = bool(row.before and row.met)
+        unseen = (
+            row.unseen == row.partitions and (row.partitions > 0 or not row.listed) if split else row.before and not met
+        )
         first = row.first if split and row.partitions else row.since
         if split and not row.partitions and first is None:
             first = row.listed_since  # there was no experiment to observe
@@ -162,6 +169,7 @@ def observed(
                 examples=[canonical.unescape(one) for one in row.examples or ()] if split else (),
                 listed=row.listed or not split,
                 hidden=unseen or row.dropped_before is not None,
+                met=met,
             )
         )
     return found
