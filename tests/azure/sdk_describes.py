@@ -50,13 +50,13 @@ def main(told: dict[str, Any]) -> dict[str, Any]:
                 "scoring": endpoint.scoring_uri, "description": endpoint.description,
                 "provisioning": endpoint.provisioning_state, "traffic": getattr(endpoint, "traffic", None),
             }  # fmt: skip
-    for kind, operations, place in (
+    for kind, versions, place in (
         ("model_version", client.models, "path"), ("data_version", client.data, "path"),
         ("environment_version", client.environments, "image"),
     ):  # fmt: skip
         seen[kind] = {}
-        for container in operations.list(**everything):
-            for version in operations.list(name=container.name, **everything):
+        for container in versions.list(**everything):
+            for version in versions.list(name=container.name, **everything):
                 seen[kind][f"{version.name}/{version.version}"] = {
                     "tags": version.tags, "properties": version.properties,
                     "description": version.description, "place": getattr(version, place, None),
