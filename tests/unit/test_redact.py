@@ -305,7 +305,8 @@ def test_the_other_variables_of_an_environment_stay(name: str, value: str) -> No
 
 
 def test_a_job_without_variables_is_not_looked_at_closely() -> None:
-    for nothing in ({}, None):
+    nothings: list[dict[str, str] | None] = [{}, None]
+    for nothing in nothings:
         assert not suspicious(json.dumps({"properties": {"environmentVariables": nothing}}).encode())
 
 
