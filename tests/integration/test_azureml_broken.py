@@ -60,7 +60,9 @@ def test_a_child_that_cannot_be_named_is_a_problem_and_its_siblings_are_kept(
 
 def test_an_asset_is_not_gone_because_what_it_needs_is(azure: tuple[AzureServer, Workspace]) -> None:
     server, workspace = azure
-    name = workspace.shelf("datastores").names()[0]
+    shelf = workspace.shelf("datastores")
+    assert shelf is not None
+    name = shelf.names()[0]
     server.faults.status(404, "datastores", body={"error": {"code": "StorageAccountNotFound"}})
     with source_of(server, workspace) as source:
         assert source.confirm(Kind.DATASTORE, [name]) == {}

@@ -101,12 +101,12 @@ def _of_job(asset: Stated) -> Iterator[Edge]:
         if (read := versioned(uri, Kind.DATA_VERSION, here)) is not None:
             yield Edge(Node(*read), "read by", me)
     for stated in _map(asset.document, "inputs").values():  # of a child, as run-history has it
-        named = stated.get("assetId") if isinstance(stated, Mapping) else None
-        if (read := versioned(named, Kind.DATA_VERSION, here)) is not None:
+        asset_id = stated.get("assetId") if isinstance(stated, Mapping) else None
+        if (read := versioned(asset_id, Kind.DATA_VERSION, here)) is not None:
             yield Edge(Node(*read), "read by", me)
     for stated in _map(asset.document, "outputs").values():
-        named = stated.get("assetId") if isinstance(stated, Mapping) else None
-        if (made := versioned(named, Kind.DATA_VERSION, here)) is not None:
+        asset_id = stated.get("assetId") if isinstance(stated, Mapping) else None
+        if (made := versioned(asset_id, Kind.DATA_VERSION, here)) is not None:
             yield Edge(me, "wrote", Node(*made))
     for stated in _map(properties, "outputs").values():
         if not isinstance(stated, Mapping):
