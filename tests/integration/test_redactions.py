@@ -255,6 +255,20 @@ _OURS = {
     "redaction": {"actor", "reason", "fingerprint"},
     "redacted_text": {"fingerprint"},
     "fetched": {"workspace", "kind", "what", "state"},
+    "discovered": {
+        "key",
+        "name",
+        "entry",
+        "subscription",
+        "resource_group",
+        "workspace",
+        "region",
+        "guid",
+        "how",
+        "standing",
+    },
+    "discovery_scope": {"entry", "path", "trouble"},
+    "discovery_event": {"key", "name", "entry", "event", "before", "after"},
     "heartbeat": {"holder"},
 }
 

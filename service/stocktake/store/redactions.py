@@ -62,6 +62,9 @@ PLACES = (
     Place("former_scope", ("partition",)),
     Place("workspace", ("error", "next_step")),
     Place("fetched", ("key", "place", "error", "identity", "operator")),
+    Place("discovered", ("why", "next_step"), ("tags",)),
+    Place("discovery_scope", ("why", "next_step")),
+    Place("discovery_event", ("why",)),
 )
 #: Where it cannot be removed: what something that is still there is known by.
 FIXED = (
