@@ -20,7 +20,7 @@ from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.render import Output, clean, say, write_json, write_tsv
 from stocktake.cli.session import OutputOption, Session, operator, session
 from stocktake.core.errors import ConfigError, SourceError
-from stocktake.store.fetches import End, What
+from stocktake.core.fetches import End, What
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

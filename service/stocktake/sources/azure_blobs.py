@@ -151,7 +151,8 @@ class Blobs:
         stamp = int(one.modified.timestamp() * 10**9)
         with suppress(OSError):
             found = target.stat(follow_symlinks=False)
-            if found.st_size == one.size and found.st_mtime_ns == stamp:
+            same = found.st_size == one.size and found.st_mtime_ns == stamp  # to the second: the time of a blob
+            if same and (one.md5 is None or digest_of(target) == one.md5):
                 tell(one.size)
                 return True
         part = root / PARTS / hashlib.sha256(f"{one.path}\n{one.etag}".encode()).hexdigest()[:32]

@@ -5,25 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import Connection, text
 
-
-class What(StrEnum):
-    """What was asked for."""
-
-    SHOW = "show"  # the description alone
-    DOWNLOAD = "download"  # the content
-
-
-class End(StrEnum):
-    """How it ended."""
-
-    COMPLETE = "complete"
-    PARTIAL = "partial"  # some blobs are not here
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
+from stocktake.core.fetches import End, What
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
