@@ -18,7 +18,7 @@ CREATE FUNCTION inventory.json_map(value jsonb) RETURNS jsonb LANGUAGE sql IMMUT
 AS $$ SELECT CASE WHEN jsonb_typeof(value) = 'object' THEN value ELSE '{}'::jsonb END $$
 """
 
-# Where an asset is, in an address; the workspace that a document's own ARM id names, and how the two are compared.
+# Where an asset is, in an address; where a workspace is, by the ARM id in its document; how the two are compared.
 _PLACE = (
     "(?:azureml:/?)?(/locations/[^/]+/workspaces/[^/]+|/registries/[^/]+"
     "|/subscriptions/[^/]+/resourcegroups/[^/]+(?:/providers/[^/]+)?/(?:workspaces|registries)/[^/]+)"
@@ -169,8 +169,11 @@ _COLUMNS = """
 SELECT w.name AS workspace, e.from_kind, e.from_key, e.relation, e.to_kind, e.to_key, e.detail,
     v.kind AS stated_by, a.key AS stated_key, v.valid_from AS valid_from, v.valid_to AS valid_to, v.asset_id AS asset_id
 FROM public.version v JOIN public.asset a USING (asset_id) JOIN public.workspace w ON w.workspace_id = v.workspace_id
+LEFT JOIN (SELECT DISTINCT ON (h.workspace_id) h.workspace_id, inventory.azureml_home(h.document::jsonb) AS home
+    FROM public.version h WHERE h.kind = 'workspace' AND inventory.azureml_home(h.document::jsonb) IS NOT NULL
+    ORDER BY h.workspace_id, h.valid_from DESC) AS place ON place.workspace_id = v.workspace_id
 CROSS JOIN LATERAL inventory.lineage_of(v.kind, a.key, v.parent, v.run, v.artifact_uri, v.data_version,
-    v.document::jsonb, inventory.azureml_home(v.document::jsonb)) AS e
+    v.document::jsonb, place.home) AS e
 WHERE v.kind IN ('run', 'logged_model', 'model_version', 'job', 'child_job', 'data_version', 'online_deployment',
     'batch_deployment', 'online_endpoint', 'batch_endpoint')
 """

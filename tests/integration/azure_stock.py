@@ -11,7 +11,7 @@ ARM = "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServ
 
 
 def deployment(model: Any, **properties: Any) -> dict[str, Any]:
-    return {"id": f"{ARM}/onlineEndpoints/e/deployments/d", "properties": {"model": model, **properties}}
+    return {"properties": {"model": model, **properties}}
 
 
 def traffic(**shares: float) -> dict[str, Any]:
@@ -21,12 +21,12 @@ def traffic(**shares: float) -> dict[str, Any]:
 def stock() -> Stock:
     """Two data versions and an environment, a job with a step, a model of two versions, online and batch endpoints."""
     made = Stock()
+    made.put(Kind.WORKSPACE, "workspace", {"id": ARM})
     made.put(Kind.DATA_VERSION, "sales/1", {"properties": {"dataUri": "azureml://datastores/b/paths/x"}})
     uri = "azureml://jobs/train-1/outputs/clean"
     made.put(Kind.DATA_VERSION, "clean/3", {"properties": {"dataUri": uri}}, artifact_uri=uri)
     made.put(Kind.ENVIRONMENT_VERSION, "sklearn/33", {"properties": {}})
     job = {
-        "id": f"{ARM}/jobs/train-1",
         "properties": {
             "jobType": "Command",
             "environmentId": "azureml:sklearn:33",
@@ -40,7 +40,6 @@ def stock() -> Stock:
     }
     made.put(Kind.JOB, "train-1", job, state="Completed", name="train", code_version="c0ffee")
     step = {
-        "id": f"{ARM}/jobs/step-1",
         "properties": {"trial": {"environmentId": f"{ARM}/environments/sklearn/versions/33"}},
     }
     made.put(Kind.CHILD_JOB, "step-1", step, state="Completed", parent="train-1")

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, text
 from stocktake.core import canonical
 from stocktake.core.assets import Kind, ScanState
 from stocktake.core.lineage import STATING, Stated, edges
+from stocktake.store.homes import home_of
 from tests.contract.test_cli_reference import schema
 from tests.integration.auditing import scan_server
 from tests.integration.azure_stock import ARM, deployment, stock, traffic
@@ -230,14 +231,18 @@ def of_view(engine: Engine, source: str = "inventory.lineage") -> set[tuple[Any,
 def of_core(engine: Engine) -> set[tuple[Any, ...]]:
     found = set()
     with engine.connect() as connection:
+        names = connection.execute(text("SELECT workspace_id, name FROM workspace"))
+        homes = {row.workspace_id: home_of(connection, row.name) for row in names}
         for row in connection.execute(
             text(
-                "SELECT v.kind, a.key, v.parent, v.run, v.artifact_uri, v.data_version, v.document FROM version v"
-                " JOIN asset a USING (asset_id) WHERE v.valid_to IS NULL AND v.kind = ANY(:kinds)"
+                "SELECT v.workspace_id, v.kind, a.key, v.parent, v.run, v.artifact_uri, v.data_version, v.document"
+                " FROM version v JOIN asset a USING (asset_id) WHERE v.valid_to IS NULL AND v.kind = ANY(:kinds)"
             ),
             {"kinds": sorted(STATING)},
         ):
-            asset = Stated(**(row._asdict() | {"document": canonical.decode(row.document)}))
+            given = row._asdict() | {"document": canonical.decode(row.document)}
+            here = homes[given.pop("workspace_id")]
+            asset = Stated(**given, home=here)
             found |= {(*edge.source, edge.relation, *edge.target, edge.detail) for edge in edges(asset)}
     return found
 
@@ -260,12 +265,13 @@ ELSEWHERE = (
 
 def test_what_lies_elsewhere_makes_no_asset_of_the_workspace(engine: Engine, cli: Cli) -> None:
     world = Stock()
+    world.put(Kind.WORKSPACE, "workspace", {"id": ARM})
     world.put(Kind.ONLINE_ENDPOINT, "e", {})
     for number, address in enumerate(ELSEWHERE):
         world.put(Kind.ONLINE_DEPLOYMENT, f"e/{number}", deployment(address), parent="e")
         inputs = {"i": {"jobInputType": "uri_file", "uri": address}}
-        world.put(Kind.JOB, f"reader{number}", {"id": f"{ARM}/jobs/r", "properties": {"inputs": inputs}})
-        world.put(Kind.DATA_VERSION, f"d/{number}", {"id": f"{ARM}/data/d/versions/1"}, artifact_uri=address)
+        world.put(Kind.JOB, f"reader{number}", {"properties": {"inputs": inputs}})
+        world.put(Kind.DATA_VERSION, f"d/{number}", {}, artifact_uri=address)
     scan(engine, world)
     ends = {(one[0], one[1]) for one in of_core(engine)} | {(one[3], one[4]) for one in of_core(engine)}
     named = {key for kind, key in ends if kind in {"model_version", "data_version"} and not key.startswith("d/")}
@@ -295,9 +301,8 @@ def test_the_view_has_the_edges_of_the_core(engine: Engine) -> None:
         if isinstance(value, str) or value is None:
             task = {"trainingData": {"uri": value}, "testData": value}
             properties |= {"outputs": outputs, "trial": value, "taskDetails": task}
-            world.put(Kind.JOB, f"odd{number}", {"id": f"{ARM}/jobs/odd{number}", "properties": properties})
-            world.put(Kind.JOB, f"nowhere{number}", {"id": value, "properties": properties})
-            world.put(Kind.DATA_VERSION, f"odd/{number}", {"id": f"{ARM}/data/odd/versions/1"}, artifact_uri=value)
+            world.put(Kind.JOB, f"odd{number}", {"properties": properties})
+            world.put(Kind.DATA_VERSION, f"odd/{number}", {}, artifact_uri=value)
             ends = {"one": {"assetId": value}, "two": value}
             world.put(Kind.CHILD_JOB, f"step{number}", {"inputs": ends, "outputs": ends})
     sent: list[Any] = [None, [], {"a": 0}, {"a": 33.5, "b": 100.0}, {"a": "90"}, {"a": None}]

@@ -47,6 +47,7 @@ def history(
             **({"valid_to": None, "ended": None} | one),
             workspace="w", kind=kind, key=key, parent=None, run=None, lifecycle="active", digest="", scan=1,
             artifact_uri=None, created_at=None, last_seen=seen,
+            home="/subscriptions/s/resourcegroups/g/workspaces/w",
         ) for one in states
     ]  # fmt: skip
 
@@ -137,7 +138,7 @@ WORKSPACE = "/subscriptions/s/resourceGroups/g/providers/X/workspaces/w"
 
 
 def serving(model: Any) -> dict[str, Any]:
-    return {"id": f"{WORKSPACE}/onlineEndpoints/e/deployments/d", "properties": {"model": model}}
+    return {"properties": {"model": model}}
 
 
 def test_a_deployment_with_traffic_makes_its_model_production_while_both_are_so() -> None:

@@ -198,7 +198,7 @@ def _record(
         "run_state": _run_state(key, of_run, spell.key if version is None else None),
         "code_version": next((one.code_version for one in behind if one.code_version), None),
         "data_version": next((one.data_version for one in behind if one.data_version), None),
-        "environment": next((told for one in behind if (told := environment_of(one.document))), None),
+        "environment": next((told for one in behind if (told := environment_of(one.document, one.home))), None),
         "evidence": {
             "states": [
                 {"kind": one.kind, "key": one.key, "valid_from": one.valid_from, "valid_to": one.valid_to,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from stocktake.core.assets import Kind
 from stocktake.core.production import ENDPOINTS, shares
-from stocktake.core.references import home, job, logged_model_of, model_of, versioned
+from stocktake.core.references import job, logged_model_of, model_of, versioned
 
 #: Ends of edges that are no assets of their own: an alias (MODEL@ALIAS) and a logged dataset (NAME@DIGEST).
 ALIAS, DATASET = "alias", "dataset"
@@ -45,6 +45,7 @@ class Stated(NamedTuple):
     run: str | None = None
     artifact_uri: str | None = None
     data_version: str | None = None
+    home: str | None = None  # where its workspace is, of one in Azure
 
 
 def edges(asset: Stated) -> Iterator[Edge]:
@@ -86,7 +87,7 @@ def _of_model_version(asset: Stated) -> Iterator[Edge]:
 
 
 def _of_job(asset: Stated) -> Iterator[Edge]:
-    me, here = Node(asset.kind, asset.key), home(asset.document)
+    me, here = Node(asset.kind, asset.key), asset.home
     yield Edge(me, "is", Node(Kind.RUN, asset.key))  # a job's name is the id of its run
     if asset.parent and asset.parent != asset.key:
         yield Edge(Node(Kind.JOB, asset.parent), "started", me)
@@ -132,12 +133,12 @@ def _made_with(place: Mapping[str, Any], me: Node, here: str | None) -> Iterator
 
 
 def _of_data_version(asset: Stated) -> Iterator[Edge]:
-    if (writer := job(asset.artifact_uri, home(asset.document))) is not None:
+    if (writer := job(asset.artifact_uri, asset.home)) is not None:
         yield Edge(Node(Kind.JOB, writer), "wrote", Node(Kind.DATA_VERSION, asset.key))
 
 
 def _of_deployment(asset: Stated) -> Iterator[Edge]:
-    me, here = Node(asset.kind, asset.key), home(asset.document)
+    me, here = Node(asset.kind, asset.key), asset.home
     model = model_of(asset.document)
     if (served := versioned(model, Kind.MODEL_VERSION, here)) is not None:
         yield Edge(Node(*served), "deployed", me)

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any
 
 from stocktake.core.assets import Kind, Lifecycle
-from stocktake.core.references import home, model_of, versioned
+from stocktake.core.references import model_of, versioned
 
 ENDPOINTS: Mapping[Kind, Kind] = {
     Kind.ONLINE_ENDPOINT: Kind.ONLINE_DEPLOYMENT,
@@ -109,6 +109,7 @@ class State:
     ended: Turn | None  # None: it is the newest that is known
     last_seen: datetime  # the last look that showed it
     last_pass: datetime | None = None  # when the scan of that look ended, where that is known
+    home: str | None = None  # where its workspace is, of one in Azure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +276,7 @@ def _served(
 
 
 def _model(deployment: State) -> str | None:
-    found = versioned(model_of(deployment.document), Kind.MODEL_VERSION, home(deployment.document))
+    found = versioned(model_of(deployment.document), Kind.MODEL_VERSION, deployment.home)
     return found[1] if found is not None else None
 
 

@@ -1,7 +1,7 @@
 """What one Azure Machine Learning asset calls another: an ARM id, `azureml:NAME:VERSION`, a registry's address.
 
 Pure. A reference that leads out of the workspace (a registry, another workspace) is kept as it is written: it has no
-key of ours. Which workspace a document is of, its own ARM id tells.
+key of ours. Which workspace a document is of, the document of the workspace tells: its own id is not kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _JOB = re.compile(rf"(?:azureml://jobs/|runs:/|{_PLACE}/jobs/)([^/?]+)", re.IGNO
 
 
 def home(document: Mapping[str, Any]) -> str | None:
-    """Return the workspace that a document's own ARM id names, as places are compared; None where it has none."""
+    """Return where a workspace is by the ARM id in its document, as places are compared; None where it has none."""
     named = document.get("id")
     found = _HOME.match(named) if isinstance(named, str) else None
     return _compared(found[0]) if found is not None else None
@@ -53,7 +53,7 @@ def _is_here(place: str, here: str | None) -> bool:
 
 def versioned(reference: Any, kind: Kind, here: str | None) -> tuple[Kind, str] | None:
     """Return the kind and key (NAME/VERSION) that a reference names; `kind` is what its place expects, `here` the
-    home of the document that states it.
+    home of the workspace that it is stated in.
 
     A name without a version answers with the name alone, a label with NAME@LABEL: no version has such a key, so that
     they show as ends that nobody observed. None where it names no versioned asset at all (a path, nothing).
@@ -100,14 +100,14 @@ def logged_model_of(document: Mapping[str, Any], source: str | None) -> str | No
     return found[1] if found is not None else None
 
 
-def environment_of(document: Mapping[str, Any]) -> str | None:
+def environment_of(document: Mapping[str, Any], here: str | None) -> str | None:
     """Return the environment that a job or run says it ran in: the key of its version, or what else it is called."""
     properties = document.get("properties")
     if isinstance(properties, Mapping):
         trial = properties.get("trial")
         for place in (properties, trial if isinstance(trial, Mapping) else {}):
             if isinstance(named := place.get("environmentId"), str) and named:
-                found = versioned(named, Kind.ENVIRONMENT_VERSION, home(document))
+                found = versioned(named, Kind.ENVIRONMENT_VERSION, here)
                 return found[1] if found is not None else named
     tags = document.get("tags")
     if isinstance(tags, Mapping):

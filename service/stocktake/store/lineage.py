@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 from stocktake.core import canonical
 from stocktake.core.assets import Kind
 from stocktake.core.lineage import ALIAS, DATASET, Edge, Node, Stated, edges
+from stocktake.store.homes import home_of
 
 _JOBS = (Kind.JOB, Kind.CHILD_JOB)
 _DEPLOYMENTS = (Kind.ONLINE_DEPLOYMENT, Kind.BATCH_DEPLOYMENT)
@@ -96,6 +97,7 @@ class Graph:
     def __init__(self, connection: Connection, workspace: str, at: datetime | None) -> None:
         self._connection = connection
         self._given: dict[str, Any] = {"workspace": workspace, "at": at if at is not None else "infinity"}
+        self._home = home_of(connection, workspace)
         self._touching: dict[Node, set[Edge]] = {}
         self._referred: set[Node] = set()  # whoever refers to these has been looked up
         self._asked: set[Node] = set()
@@ -154,6 +156,7 @@ class Graph:
                 run=told(row.run),
                 artifact_uri=told(row.artifact_uri),
                 data_version=told(row.data_version),
+                home=self._home,
             )
             for edge in edges(asset):
                 for end in (edge.source, edge.target):

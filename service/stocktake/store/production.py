@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from stocktake.core import canonical
 from stocktake.core.assets import Kind
 from stocktake.core.production import ENDPOINTS, Meaning, State, Turn
+from stocktake.store.homes import home_of
 
 # A state began by the change of its time. Without one it is a baseline (nobody had looked before: its listing's end is
 # when it had surely been seen), or the same state read anew. It ended by the change of that time.
@@ -86,7 +87,10 @@ def _states(connection: Connection, ids: Sequence[int], workspaces: Sequence[str
     if not ids:
         return
     given = {"workspaces": list(workspaces) if workspaces is not None else None, "ids": list(ids)}
-    for row in connection.execute(text(_STATES), given):
+    homes: dict[str, str | None] = {}
+    for row in connection.execute(text(_STATES), given).all():
+        if row.workspace not in homes:
+            homes[row.workspace] = home_of(connection, row.workspace)
         not_before = row.began_not_before
         if row.began is None and row.previous is not None:
             not_before = row.previous
@@ -121,6 +125,7 @@ def _states(connection: Connection, ids: Sequence[int], workspaces: Sequence[str
             ended=ended,
             last_seen=row.last_seen,
             last_pass=row.last_pass,
+            home=homes[row.workspace],
         )
 
 
@@ -140,6 +145,7 @@ class Origin:
     digest: str
     scan: int
     document: Mapping[str, Any]
+    home: str | None  # where its workspace is, of one in Azure
 
 
 _ORIGINS = """
@@ -158,14 +164,14 @@ def origins(
 ) -> dict[tuple[str, str], Origin]:
     """Return runs, jobs and logged models by kind and key, each in the state it had at a time, or else the first one
     that is known. One that was never observed is not there."""
-    found = {}
+    found, home = {}, home_of(connection, workspace)
     for kind, those in keys.items():
         given = {"workspace": workspace, "kinds": [kind], "keys": [canonical.escape(key) for key in those], "at": at}
         for row in connection.execute(text(_ORIGINS), given):
             values = row._asdict() | {"key": canonical.unescape(row.key), "document": canonical.decode(row.document)}
             for name in ("name", "run", "code_version", "data_version"):
                 values[name] = canonical.unescape(values[name]) if values[name] is not None else None
-            found[str(kind), values["key"]] = Origin(**values)
+            found[str(kind), values["key"]] = Origin(**values, home=home)
     return found
 
 
