@@ -200,6 +200,39 @@ def test_a_deleted_workspace_is_itself_with_our_word_for_it(
     assert (asset.state, asset.lifecycle, asset.document["deletion"]) == (state, "deleted", state)
 
 
+def test_a_list_of_the_deleted_that_fails_once_takes_nothing_back(azure: tuple[AzureServer, Workspace]) -> None:
+    server, workspace = azure
+    published = workspace.body() | {"deletion": "SoftDeleted"}
+    workspace.soft_delete()
+    server.faults.status(500, "deletedWorkspaces", times=None)
+    reading = sweep(server, workspace, PlainKnown(documents={(Kind.WORKSPACE, "workspace"): published}))
+    (asset,) = reading.only(Kind.WORKSPACE).assets.values()
+    assert asset.state == "SoftDeleted"
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ("/subscriptions/{s}/resourceGroups/other/providers/{w}", "Deleted"),  # another workspace of that name
+        ("/subscriptions/{s}/providers/{w}", "Gone"),  # it may be this one
+        ("/subscriptions/{s}/resourceGroups/{g}/providers/{w}", "SoftDeleted"),
+    ],
+)
+def test_a_deleted_workspace_of_another_group_is_another_workspace(
+    azure: tuple[AzureServer, Workspace], told: str, state: str
+) -> None:
+    server, workspace = azure
+    body = workspace.body()
+    workspace.soft_delete()
+    where = body["id"].split("/")
+    name = f"Microsoft.MachineLearningServices/workspaces/{where[-1]}"
+    row = {"id": told.format(s=where[2], g=where[4], w=name), "name": where[-1]}
+    server.faults.status(200, "deletedWorkspaces", body={"value": [row]}, times=None)
+    reading = sweep(server, workspace, PlainKnown(documents={(Kind.WORKSPACE, "workspace"): body}))
+    (asset,) = reading.only(Kind.WORKSPACE).assets.values()
+    assert asset.state == state
+
+
 def test_a_workspace_that_never_was_is_an_error_and_so_is_another_group(azure: tuple[AzureServer, Workspace]) -> None:
     server, workspace = azure
     for options in (

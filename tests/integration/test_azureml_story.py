@@ -16,7 +16,7 @@ from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
 from stocktake.sources.azureml import AzureMl
-from stocktake.store import history
+from stocktake.store import history, ledger
 from tests.azure.server import AzureServer, served
 from tests.servers.azureml import azureml_config
 
@@ -240,6 +240,10 @@ def test_a_soft_deleted_workspace_is_one_change_and_its_children_are_carried(tol
     told.scan(Mode.SWEEP)
     assert told.changes(runs=True) == [("workspace", "workspace", "deleted", ("deletion",))]
     assert told.state(Kind.WORKSPACE, "workspace") == "SoftDeleted"
+    with told.engine.connect() as connection:
+        (standing,) = ledger.status(connection)
+    assert (standing.state, standing.state_since is not None) == ("deleted", True)
+    assert "14 days" in (standing.next_step or "")
     told.scan(Mode.SWEEP)
     assert told.changes(runs=True) == []
     assert {kind: told.keys(kind) for kind in AzureMl.kinds if kind != Kind.WORKSPACE} == {

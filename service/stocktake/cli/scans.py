@@ -345,6 +345,8 @@ def _why(one: Mapping[str, Any]) -> str:
 
 
 def _freshness(one: Mapping[str, Any]) -> str:
+    if one["state"] == "deleted":
+        return "nothing can be looked at any more; that it is deleted was seen by the last pass"
     if one["age"] is None:
         return "not everything was seen completely yet"
     told = f"everything was seen completely within the last {span(one['age'])}"

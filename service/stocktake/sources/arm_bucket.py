@@ -17,6 +17,8 @@ from dataclasses import dataclass
 #: machine that was busy while it began had requests refused (bench.azure), and each refusal costs 20 seconds of all.
 CAPACITY = 200
 RATE = 25.0
+#: Seconds that one refusal may keep everybody from asking, whatever it says.
+LONGEST_PAUSE = 300.0
 
 
 class Cut(Exception):
@@ -83,10 +85,13 @@ class Bucket:
             self._level = min(self._level, float(max(0, reported)))
 
     def pause(self, seconds: float) -> None:
-        """Azure refused a request: nothing is sent for so long, and then at the rate alone, with no burst."""
+        """Azure refused a request: nothing is sent for so long, and then at the rate alone, with no burst.
+
+        All workspaces of the subscription wait, so never longer than some minutes: then one of them asks again.
+        """
         with self._turn:
             self._level = 0.0
-            self._at = max(self._at, self._monotonic() + seconds)
+            self._at = max(self._at, self._monotonic() + min(seconds, LONGEST_PAUSE))
 
     @property
     def waiting(self) -> int:

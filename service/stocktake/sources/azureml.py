@@ -22,7 +22,7 @@ from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
 from stocktake.sources import mlflow_documents
 from stocktake.sources.arm import Arm, ArmConfig
-from stocktake.sources.azureml_arm import ArmLists
+from stocktake.sources.azureml_arm import GONE, ArmLists
 from stocktake.sources.azureml_data_plane import DataPlaneClients, is_root
 from stocktake.sources.azureml_documents import OUR_WORD, WORKSPACE_KEY, parse
 from stocktake.sources.azureml_history import RunHistory
@@ -34,7 +34,7 @@ from stocktake.sources.mlflow_pages import encode
 from stocktake.sources.mlflow_rest import Dialect, MlflowRestConfig
 from stocktake.sources.mlflow_values import decode
 from stocktake.sources.prefetch import prefetch
-from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
+from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic, failing
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +223,10 @@ class AzureMl:
                 f"there is no workspace {self._config.workspace} in resource group {self._config.resource_group}",
                 next_step="Check subscription, resource_group and workspace in the configuration.",
             )
-        item = Item(WORKSPACE_KEY, encode({**document, OUR_WORD: self._gone}))
+        known_word = document.get(OUR_WORD)
+        # A list of the deleted that cannot be read now does not take back what it said before.
+        word = known_word if self._gone == GONE and known_word else self._gone
+        item = Item(WORKSPACE_KEY, encode({**document, OUR_WORD: word}))
         at = self._now()
         page = Page(items=[item], requested_at=at, answered_at=at)
         return Listing(scope=Scope(kind=Kind.WORKSPACE), pages=iter([page]))
@@ -232,7 +235,7 @@ class AzureMl:
         scope = Scope(kind=Kind.WORKSPACE)
         if self._workspace is None:
             assert self._arm_error is not None
-            return Listing(scope=scope, pages=_failing(self._arm_error), apart=True)
+            return Listing(scope=scope, pages=failing(self._arm_error), apart=True)
         answer = self._workspace
         page = Page(
             items=[Item(WORKSPACE_KEY, answer.body)],
@@ -359,8 +362,8 @@ class AzureMl:
             mlflow.identify()
         except SourceError as exc:
             self._data_error = exc if exc.trouble in UNOBSERVABLE | _DOWN else None
-            yield Listing(scope=Scope(kind=Kind.EXPERIMENT), pages=_failing(exc), apart=True)
-            yield Listing(scope=Scope(kind=Kind.RUN, partition="unlisted", covers=()), pages=_failing(exc), apart=True)
+            yield Listing(scope=Scope(kind=Kind.EXPERIMENT), pages=failing(exc), apart=True)
+            yield Listing(scope=Scope(kind=Kind.RUN, partition="unlisted", covers=()), pages=failing(exc), apart=True)
             return
         self._runs_read = True
         for listing in mlflow.listings(mode, known):
@@ -385,9 +388,3 @@ class AzureMl:
 def _together(runs: datetime | None, jobs: datetime | None) -> bool:
     """Whether jobs were looked at in the same pass as runs, or later: else a job may have come and ended unseen."""
     return runs is not None and jobs is not None and jobs >= runs
-
-
-def _failing(error: SourceError) -> Iterator[Page]:
-    """No page, and an error instead of an end."""
-    yield from ()
-    raise error

@@ -49,6 +49,11 @@ class Parents:
     error: SourceError | None = None  # why not
 
 
+#: A workspace that is not there, where nobody tells whether it can be brought back: the list of the deleted is not
+#: offered here, or not to us.
+GONE = "Gone"
+
+
 class ArmLists:
     """The lists of one workspace."""
 
@@ -76,20 +81,20 @@ class ArmLists:
         if "ResourceNotFound" not in arm_errors.codes(answer):
             raise arm_errors.explain(answer)
         path = soft_deleted(self.place.subscription)
-        wanted = self.place.scope.rpartition("/providers/")[2].casefold()
+        where = self.place.scope.casefold()
+        name = where.rpartition("/providers/")[2]
+        elsewhere = False
         try:
             for page in self._arm.pages(path, "2024-04-01"):
                 for raw in page.items:
-                    if (
-                        str(_named.decode(raw).id)
-                        .casefold()
-                        .replace("deletedworkspaces", "workspaces")
-                        .endswith(wanted)
-                    ):
+                    one = str(_named.decode(raw).id).casefold().replace("deletedworkspaces", "workspaces")
+                    if one == where:
                         return "SoftDeleted"
+                    # A name is unique in its group alone, and this one's group is not told.
+                    elsewhere = elsewhere or (one.endswith(name) and "/resourcegroups/" not in one)
         except (SourceError, msgspec.DecodeError):
-            return "Gone"  # the list is not offered here, or not to us: soft-deleted or not is not told
-        return "Deleted"
+            return GONE
+        return GONE if elsewhere else "Deleted"
 
     def listing(self, row: Row) -> Listing:
         """The scope of a kind that is listed completely."""

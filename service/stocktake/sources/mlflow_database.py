@@ -32,7 +32,7 @@ from stocktake.sources.mlflow_rows import unwrap
 from stocktake.sources.mlflow_sqlite import Sqlite
 from stocktake.sources.mlflow_values import shape_error
 from stocktake.sources.prefetch import prefetch
-from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
+from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic, failing
 
 log = logging.getLogger(__name__)
 
@@ -282,7 +282,7 @@ class MlflowDatabase:
             f"not every experiment could be listed, so items ({kind}) of the others were not looked at",
             next_step="See what is wrong with the scope of the experiments; the next scan tries again.",
         )
-        return Listing(scope=Scope(kind=kind, partition="unlisted", covers=()), pages=_failing(error))
+        return Listing(scope=Scope(kind=kind, partition="unlisted", covers=()), pages=failing(error))
 
     def _server_pages(self) -> Iterator[Page]:
         reader = self._lister
@@ -316,9 +316,3 @@ class MlflowDatabase:
 
 def _not_offered(kind: Kind) -> Listing:
     return Listing(scope=Scope(kind=kind, covers=()), pages=iter(()), promise=ScopeState.UNSUPPORTED)
-
-
-def _failing(error: SourceError) -> Iterator[Page]:
-    """No page, and an error instead of an end."""
-    yield from ()
-    raise error

@@ -31,7 +31,7 @@ from stocktake.sources.mlflow_documents import parse
 from stocktake.sources.mlflow_pages import encode
 from stocktake.sources.mlflow_plan import Group, chunks, groups
 from stocktake.sources.prefetch import prefetch
-from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
+from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic, failing
 
 log = logging.getLogger(__name__)
 
@@ -308,7 +308,7 @@ class MlflowRest:
             f"not every experiment could be listed, so items ({kind}) of the others were not looked at",
             next_step="See what is wrong with the scope of the experiments; the next scan tries again.",
         )
-        return Listing(scope=Scope(kind=kind, partition="unlisted", covers=()), pages=_failing(error))
+        return Listing(scope=Scope(kind=kind, partition="unlisted", covers=()), pages=failing(error))
 
     def _webhooks(self, promise: ScopeState, known: Known) -> Listing:
         if not self._api.offers(api.webhooks()) and not known.partition_sizes(Kind.WEBHOOK):
@@ -381,9 +381,3 @@ _FRESH: Mapping[Kind, Mapping[str, Sequence[str]]] = {
     Kind.LOGGED_MODEL: {"updated": ("last_updated_timestamp > {}",)},
     Kind.TRACE: {"started": ("trace.timestamp_ms > {}",)},
 }
-
-
-def _failing(error: SourceError) -> Iterator[Page]:
-    """No page, and an error instead of an end."""
-    yield from ()
-    raise error

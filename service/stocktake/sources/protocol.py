@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
+from stocktake.core.errors import SourceError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,12 @@ class Listing:
     promise: ScopeState = ScopeState.COMPLETE
     apart: bool = False
     remains: bool = False
+
+
+def failing(error: SourceError) -> Iterator[Page]:
+    """The pages of a scope that cannot be read: none, and an error instead of an end."""
+    yield from ()
+    raise error
 
 
 class Known(Protocol):

@@ -281,7 +281,7 @@ class WorkspaceStatus:
     name: str
     source: str
     uri: str | None
-    state: str  # never scanned, complete, partial, permission-filtered, unobservable
+    state: str  # never scanned, complete, partial, permission-filtered, unobservable, deleted (at its source)
     state_since: datetime | None
     error: str | None
     next_step: str | None
@@ -294,6 +294,12 @@ class WorkspaceStatus:
     scanning: str | None
 
 
+_RETIRE = "If it shall stay deleted, take it out of the configuration: its history is kept."
+#: What to do about a workspace that is deleted, by the word for how.
+_DELETED = {
+    "SoftDeleted": f"For 14 days it can be brought back (portal: recently deleted workspaces). {_RETIRE}",
+    "": _RETIRE,
+}
 _WORST = ("unobservable", "partial", "permission-filtered", "complete", "unsupported")
 
 
@@ -368,8 +374,20 @@ def _status(connection: Connection, row: Any) -> WorkspaceStatus:
         )
     last_hot, last_sweep = (_last(connection, row.workspace_id, mode) for mode in (Mode.HOT, Mode.SWEEP))
     latest = max((s for s in (last_hot, last_sweep) if s), key=lambda s: s.last_finished_at or s.began_at, default=None)
+    deleted = connection.execute(
+        text(
+            "SELECT v.state, v.valid_from FROM version v WHERE v.workspace_id = :wid AND v.kind = 'workspace'"
+            " AND v.valid_to IS NULL AND v.lifecycle = 'deleted'"
+        ),
+        given,
+    ).first()
+    state_since, error, next_step = row.unobservable_since, row.error, row.next_step
     if row.unobservable_since is not None:
         state = "unobservable"
+    elif deleted is not None:
+        state, state_since = "deleted", deleted.valid_from
+        error = f"the workspace itself is deleted ({deleted.state}): what was in it stands as it was last seen"
+        next_step = _DELETED.get(deleted.state, _DELETED[""])
     elif latest is None:
         state = "never scanned"
     else:
@@ -381,9 +399,9 @@ def _status(connection: Connection, row: Any) -> WorkspaceStatus:
         source=row.source,
         uri=row.uri,
         state=state,
-        state_since=row.unobservable_since,
-        error=row.error,
-        next_step=row.next_step,
+        state_since=state_since,
+        error=error,
+        next_step=next_step,
         last_hot=last_hot,
         last_sweep=last_sweep,
         age=age,
