@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from stocktake.cli.operate import until_signalled
 from tests.integration.test_cli import configured
 from tests.servers.mlflow_server import free_port
 from tests.servers.recording_proxy import RecordingProxy, hang, recording_proxy
@@ -91,3 +92,13 @@ def test_two_modes_of_one_scan_are_refused_in_one_line(tmp_path: Path) -> None:
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.count("\n") == 1
     assert "--hot and --sweep exclude each other" in answer.err
+
+
+def test_a_signal_in_the_middle_of_waiting_for_it_stops_nothing_but_the_worker() -> None:
+    """The main thread waits for the event that the signal sets, and holds the event's lock for moments of that."""
+    with until_signalled() as stop:
+        with stop._cond:  # type: ignore[attr-defined]  # such a moment
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.wait(10)
+        with stop._cond, pytest.raises(KeyboardInterrupt):  # type: ignore[attr-defined]
+            signal.raise_signal(signal.SIGINT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import queue
 import signal
 import sys
 import threading
@@ -101,20 +102,33 @@ def _watch(current: Session, settings: Settings) -> int:
 
 @contextmanager
 def until_signalled() -> Iterator[threading.Event]:
-    """An event that SIGTERM and the first Ctrl-C set; the second Ctrl-C ends the process at once."""
+    """An event that SIGTERM and the first Ctrl-C set; the second Ctrl-C ends the process at once.
+
+    A handler runs wherever the main thread happens to be, in the middle of waiting for this very event too: it must
+    take no lock. So it only puts a word into a queue that may be put into from anywhere, and a thread sets the event.
+    """
     stop = threading.Event()
+    asked = queue.SimpleQueue[bool]()
+    signals: list[int] = []
 
     def ask(number: int, _: FrameType | None) -> None:
-        if stop.is_set() and number == signal.SIGINT:
+        signals.append(number)
+        asked.put(True)
+        if len(signals) > 1 and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.set()
+
+    def listen() -> None:
+        if asked.get():
+            stop.set()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    threading.Thread(target=listen, name="signals", daemon=True).start()
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        asked.put(False)
 
 
 def doctor(context: typer.Context, workspace: WorkspaceOption = None, output: OutputOption = Output.TABLE) -> int:
