@@ -26,6 +26,8 @@ def test_eight_workspaces_that_share_a_bucket_are_never_refused_and_all_get_thei
     estate = Estate()
     workspaces = [estate.add_workspace(f"w{number}", size=TINY) for number in range(8)]
     bucket, limit = Bucket(capacity=20), Throttle(capacity=30, rate=RATE)
+    bucket.pause(0.0)  # no burst: it is taken by whoever comes first, and turns begin when all wait
+    together = threading.Barrier(len(workspaces))
     done = list[str]()
     with served(estate, throttle=limit) as server:
         http = HttpConfig(base_url=server.arm, token=server.token, ca_file=str(server.ca_file))
@@ -34,6 +36,7 @@ def test_eight_workspaces_that_share_a_bucket_are_never_refused_and_all_get_thei
             one = workspaces[number]
             config = ArmConfig(http=http, bucket=bucket, member=one.name)
             arm = Arm(config, lambda: datetime.now(UTC))
+            together.wait(60)
             for _ in range(10):
                 arm.get(one.scope, WORKSPACE.version)
                 done.append(one.name)
