@@ -77,6 +77,9 @@ def field_changes(before: Any, after: Any, path: str = "") -> Iterator[FieldChan
     """Yield every differing leaf, in the order of sorted names; lists are compared whole."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in sorted(before.keys() | after.keys()):
+            one = before.get(name)
+            if type(one) is str and one == after.get(name):
+                continue  # nearly all of a document, and nothing else in it compares as cheaply
             step = _step(path, name)
             if name not in after:
                 yield FieldChange(path=step, before=before[name], after=None)

@@ -101,15 +101,18 @@ class Remembered:
 
     def document(self, value: Any) -> Any:
         """Replace it in every text of a JSON value, names included; the same object comes back where there is none."""
+        return self._value(value) if self._texts else value
+
+    def _value(self, value: Any) -> Any:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            clean = {name: (self.text(name), self.document(item)) for name, item in value.items()}
+            clean = {name: (self.text(name), self._value(item)) for name, item in value.items()}
             if all(name == new and item is value[name] for name, (new, item) in clean.items()):
                 return value
             return dict(clean[name] for name in sorted(clean))
         if isinstance(value, list | tuple):
-            items = [self.document(item) for item in value]
+            items = [self._value(item) for item in value]
             return value if all(a is b for a, b in zip(items, value, strict=True)) else items
         return value
 

@@ -94,15 +94,21 @@ class Judge:
         with self.connection.begin():
             self._withheld = absence.withheld(self.connection, self.claim)
 
-    def question(self, one: Ended, known: set[int]) -> Question:
-        """Say what must be asked about an ended scope. `known` are the assets that were seen in another state.
+    def questions(self, ended: Sequence[Ended], known: set[int]) -> list[tuple[Ended, Question]]:
+        """Say what must be asked about ended scopes. `known` are the assets that were seen in another state."""
+        since = min((one.began_at for one in ended if one.heads is not None), default=None)
+        others = since is not None and heads.others_published(self.connection, self.claim, since)
+        return [(one, self._question(one, known, others=others)) for one in ended]
+
+    def _question(self, one: Ended, known: set[int], *, others: bool) -> Question:
+        """`others`: another pass may have published since the scope was listed.
 
         Absence is looked for in a scope that was listed to its end, filtered or not; never in an unfinished one.
         """
         question = Question(array("q"), array("q"))
         if one.heads is None:
             return question
-        if heads.others_published(self.connection, self.claim, one.began_at):
+        if others:
             later = heads.of_scope(self.connection, self.claim, one.kind, one.listing.scope.covers)
             question.superseded.extend(one.heads.superseded(later))
         unmet = [asset_id for asset_id in one.heads.ids(met=False) if asset_id not in known]
@@ -149,9 +155,27 @@ class Judge:
                 question.carried += 1
 
     def end(
-        self, one: Ended, question: Question, publish: Callable[[list[Staged]], None]
-    ) -> tuple[ScopeResult, Counter[str]]:
+        self, asked: Sequence[tuple[Ended, Question]], publish: Callable[[list[Staged]], None]
+    ) -> Iterator[tuple[ScopeResult, Counter[str]]]:
         """End what is confirmed gone, unless it is more than the guard believes at once. In a fenced transaction."""
+        ready = [self._believed(one, question) for one, question in asked]
+        shown = [self.source.kinds[one.kind].sees_deleted for one, _ in asked]
+        purged = absence.purge(
+            self.connection,
+            self.claim,
+            [gone if sees else replace(gone, ids=()) for (gone, _), sees in zip(ready, shown, strict=True)],
+        )
+        for (one, question), (gone, held), sees, ended in zip(asked, ready, shown, purged, strict=True):
+            if not sees:
+                for block in absence.as_deleted(self.connection, gone.ids, at=gone.at, answered_at=gone.answered_at):
+                    publish(block)
+            yield (
+                self._result(one, question, purged=ended, held=held),
+                Counter(purged=ended, carried=question.carried, withheld=held),
+            )
+
+    def _believed(self, one: Ended, question: Question) -> tuple[absence.Gone, int]:
+        """What of the confirmed removals is believed now, and how many are withheld."""
         confirmed, held = list(question.confirmed), 0
         if confirmed:
             self._missed[one.kind] += len(confirmed)
@@ -162,8 +186,11 @@ class Judge:
                 ready = absence.withhold(self.connection, self.claim, confirmed, counts=self.claim.mode == Mode.SWEEP)
                 held = len(confirmed) - len(ready)
                 confirmed = [asset_id for asset_id in confirmed if asset_id in ready]
-        purged = self._end(one, confirmed, question, publish)
-        counts = Counter(purged=purged, carried=question.carried, withheld=held)
+        at = question.asked_at or one.began_at
+        answered_at = question.answered_at or at
+        return absence.Gone(ids=confirmed, began_at=one.began_at, at=at, answered_at=answered_at), held
+
+    def _result(self, one: Ended, question: Question, *, purged: int, held: int) -> ScopeResult:
         result, state = one.result(self.clock()), one.state
         reason = result.reason
         if held:
@@ -175,28 +202,15 @@ class Judge:
             reason = f"{question.carried} missing could not be confirmed by id"
         if question.carried and state == ScopeState.COMPLETE:
             state = ScopeState.PARTIAL
-        missing = len(question.confirmed) + question.carried
-        return (
-            replace(
-                result,
-                state=state,
-                reason=reason,
-                missing=missing,
-                purged=purged,
-                carried=question.carried,
-                withheld=held,
-            ),
-            counts,
+        return replace(
+            result,
+            state=state,
+            reason=reason,
+            missing=len(question.confirmed) + question.carried,
+            purged=purged,
+            carried=question.carried,
+            withheld=held,
         )
-
-    def _end(self, one: Ended, gone: Sequence[int], question: Question, publish: Callable[[list[Staged]], None]) -> int:
-        at = question.asked_at or one.began_at
-        known = question.answered_at or at
-        if self.source.kinds[one.kind].sees_deleted:
-            return absence.purge(self.connection, self.claim, gone, began_at=one.began_at, at=at, answered_at=known)
-        for block in absence.as_deleted(self.connection, gone, at=at, answered_at=known):
-            publish(block)
-        return 0
 
     def seen_after_all(self, ended: Sequence[Ended], known: set[int]) -> None:
         """Forget the withheld removals of what was seen, in whatever scope."""

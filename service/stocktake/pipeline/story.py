@@ -19,7 +19,7 @@ from stocktake.core.assets import Kind, Mode, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, ConfigError, SourceError, Stopped, Trouble
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.pipeline.absence import Ended, Judge, Question
+from stocktake.pipeline.absence import Ended, Judge
 from stocktake.pipeline.beside import Beside
 from stocktake.pipeline.intake import Intake, epoch
 from stocktake.pipeline.report import Progress, ScanReport, outcome, report
@@ -254,7 +254,7 @@ class _Pass:
         with self.connection.begin():
             claims.fence(self.connection, self.claim)
             self._publish(self._unstage())
-            questions = [(one, self.judge.question(one, self.known)) for one in ended]
+            questions = self.judge.questions(ended, self.known)
             asked = any(question for _, question in questions)
             if not asked:
                 self._close(ended, [one.result(self.clock()) for one in ended])
@@ -271,12 +271,11 @@ class _Pass:
         with self.connection.begin():
             claims.fence(self.connection, self.claim)
             self._publish(self._unstage())  # those that answered
-            self._close(ended, [self._end(one, question) for one, question in questions])
-
-    def _end(self, one: Ended, question: Question) -> ledger.ScopeResult:
-        result, counts = self.judge.end(one, question, self._publish)
-        self.counts += counts
-        return result
+            results = []
+            for result, counts in self.judge.end(questions, self._publish):
+                results.append(result)
+                self.counts += counts
+            self._close(ended, results)
 
     def _spill(self) -> None:
         """Publish what is staged when it is much, beside what follows; scopes that ended wait for `flush`."""

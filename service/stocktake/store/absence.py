@@ -7,7 +7,9 @@ a list alone: what may be ended was confirmed by id before.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from sqlalchemy import Connection, text
 
@@ -28,6 +30,16 @@ _NOT_BEFORE = """
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """Assets that one listing did not show, and that are confirmed gone: asked for at one time, answered by another."""
+
+    ids: Sequence[int]
+    began_at: datetime  # the listing
+    at: datetime
+    answered_at: datetime
+
+
 def missing(connection: Connection, ids: Sequence[int], *, began_at: datetime, sees_deleted: bool) -> list[int]:
     """Return which of the unmet heads are missing: live, and known before the listing began."""
     rows = driver(connection).execute(
@@ -38,43 +50,45 @@ def missing(connection: Connection, ids: Sequence[int], *, began_at: datetime, s
     return [asset_id for (asset_id,) in rows]
 
 
-def purge(
-    connection: Connection, claim: Claim, ids: Sequence[int], *, began_at: datetime, at: datetime, answered_at: datetime
-) -> int:
-    """End assets that are confirmed gone: asked for at one time, answered by another. Those published anew since
-    their listing began are left alone."""
+def purge(connection: Connection, claim: Claim, gone: Sequence[Gone]) -> list[int]:
+    """End assets that are confirmed gone; return how many of each listing. Those published anew since their listing
+    began are left alone."""
     raw = driver(connection)
     found = Difference(type=ChangeType.PURGED, category=Category.IDENTITY, fields=())
-    total = 0
-    for start in range(0, len(ids), _BLOCK):
+    counts = [0] * len(gone)
+    each = ((asset_id, n) for n, one in enumerate(gone) for asset_id in one.ids)
+    while block := dict(islice(each, _BLOCK)):
         ended = raw.execute(
             f"""
             WITH gone AS (
-                SELECT a.asset_id, coalesce(w.not_before, greatest(a.observed_at, c.last_complete_at)) AS not_before
-                {_NOT_BEFORE} WHERE a.asset_id = ANY(%(ids)s) AND a.gone_at IS NULL AND a.observed_at < %(began)s),
+                SELECT a.asset_id, g.at, coalesce(w.not_before, greatest(a.observed_at, c.last_complete_at))
+                       AS not_before
+                {_NOT_BEFORE}
+                JOIN unnest(%(ids)s::bigint[], %(begans)s::timestamptz[], %(ats)s::timestamptz[])
+                     AS g (asset_id, began, at) ON g.asset_id = a.asset_id
+                WHERE a.gone_at IS NULL AND a.observed_at < g.began),
             ended AS (
-                UPDATE asset a SET gone_at = %(at)s FROM gone g WHERE a.asset_id = g.asset_id
-                RETURNING a.asset_id, a.kind, a.observed_at, g.not_before)
-            UPDATE version v SET valid_to = %(at)s FROM ended e
+                UPDATE asset a SET gone_at = g.at FROM gone g WHERE a.asset_id = g.asset_id
+                RETURNING a.asset_id, a.kind, a.observed_at, g.not_before, g.at)
+            UPDATE version v SET valid_to = e.at FROM ended e
             WHERE v.asset_id = e.asset_id AND v.valid_from = e.observed_at AND v.valid_to IS NULL
             RETURNING v.asset_id, v.kind, e.not_before, v.name, v.partition, v.parent
             """,
-            {"ids": list(ids[start : start + _BLOCK]), "began": began_at, "at": at},
+            {
+                "ids": list(block),
+                "begans": [gone[n].began_at for n in block.values()],
+                "ats": [gone[n].at for n in block.values()],
+            },
         ).fetchall()
-        write_changes(
-            raw,
-            claim,
-            [
-                change(
-                    claim, asset_id, kind, at, before, answered_at, name, found,
-                    diff.story(Kind(kind), found, partition=partition, parent=parent),
-                )
-                for asset_id, kind, before, name, partition, parent in sorted(ended)
-            ],
-        )  # fmt: skip
+        changes = []
+        for asset_id, kind, before, name, partition, parent in sorted(ended):
+            one = gone[block[asset_id]]
+            counts[block[asset_id]] += 1
+            told = diff.story(Kind(kind), found, partition=partition, parent=parent)
+            changes.append(change(claim, asset_id, kind, one.at, before, one.answered_at, name, found, told))
+        write_changes(raw, claim, changes)
         raw.execute("DELETE FROM withheld WHERE asset_id = ANY(%s)", ([row[0] for row in ended],))
-        total += len(ended)
-    return total
+    return counts
 
 
 def as_deleted(
