@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, text
@@ -17,6 +18,7 @@ from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
 from stocktake.sources.azureml import AzureMl
 from stocktake.store import history, ledger
+from stocktake.store.difference import difference
 from tests.azure.server import AzureServer, served
 from tests.servers.azureml import azureml_config
 
@@ -272,6 +274,31 @@ def test_a_job_that_is_gone_from_a_whole_list_is_purged_when_the_service_says_so
     assert [(kind, key, happened) for kind, key, happened, _ in told.changes() if kind == "job"] == [
         ("job", gone, str(ChangeType.PURGED))
     ]
+
+
+def test_the_children_of_a_job_that_is_gone_are_asked_for_and_end_with_it(told: Told) -> None:
+    told.workspace.submit_job("pipeline-1", kind="Pipeline")
+    names = told.workspace.spawn_children("pipeline-1", 3)
+    told.workspace.move_job("pipeline-1", "Completed")
+    told.scan(Mode.SWEEP)
+    others = told.keys(Kind.CHILD_JOB) - set(names)
+    told.workspace.jobs.remove("pipeline-1")
+    told.server.faults.status(500, "runs", times=None)  # run-history cannot say what became of them
+    told.scan(Mode.SWEEP)
+    assert "pipeline-1" not in told.keys(Kind.JOB)
+    assert set(names) <= told.keys(Kind.CHILD_JOB)
+    told.server.faults.clear()
+    told.scan(Mode.SWEEP)
+    assert told.keys(Kind.CHILD_JOB) == others
+    with told.engine.connect() as connection:
+        changes = {(row.kind, row.key): row for row in history.changes(connection, limit=100)}
+        act = changes["job", "pipeline-1"]
+        net = {
+            (row.kind, row.key): row.includes
+            for row in difference(connection, start=act.at - timedelta(microseconds=1), end=act.at + timedelta(hours=1))
+        }
+    assert {kind for kind, _ in changes} == {"job", "run"}  # one act, told once; MLflow's runs are runs
+    assert act.includes == net["job", "pipeline-1"] == {"child_job": 3}
 
 
 def test_a_secret_in_a_tag_of_a_job_or_of_the_workspace_never_reaches_the_database(told: Told) -> None:

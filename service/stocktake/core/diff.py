@@ -122,7 +122,7 @@ def story(kind: Kind, found: Difference, *, partition: str, parent: str | None) 
     """Name the larger change this one belongs to, if it says nothing of its own.
 
     Deleting or restoring an MLflow experiment does the same to every run in it; deleting a registered model removes
-    its versions; moving an alias shows on the model and on both versions.
+    its versions; deleting a job its children; moving an alias shows on the model and on both versions.
     """
     if kind in PARTITIONED and partition:
         paths = {change.path for change in found.fields}
@@ -130,6 +130,8 @@ def story(kind: Kind, found: Difference, *, partition: str, parent: str | None) 
             found.type in (ChangeType.DELETED, ChangeType.RESTORED) and paths <= _LIFECYCLE_PATHS
         ):
             return Story(kind=Kind.EXPERIMENT, key=partition, type=found.type)
+    if kind == Kind.CHILD_JOB and parent and found.type == ChangeType.PURGED:
+        return Story(kind=Kind.JOB, key=parent, type=ChangeType.PURGED)
     if kind == Kind.MODEL_VERSION and parent:
         if found.type == ChangeType.PURGED:
             return Story(kind=Kind.REGISTERED_MODEL, key=parent, type=ChangeType.PURGED)

@@ -103,10 +103,13 @@ class Judge:
     def _question(self, one: Ended, known: set[int], *, others: bool) -> Question:
         """`others`: another pass may have published since the scope was listed.
 
-        Absence is looked for in a scope that was listed to its end, filtered or not; never in an unfinished one.
+        Absence is looked for in a scope that was listed to its end, filtered or not; never in an unfinished one. Where
+        what is not on the pages remains, those are asked for whose parent is gone.
         """
         question = Question(array("q"), array("q"))
         if one.heads is None:
+            if one.listing.remains and one.state == ScopeState.COMPLETE:
+                question.missing.extend(absence.bereft(self.connection, self.claim, one.kind))
             return question
         if others:
             later = heads.of_scope(self.connection, self.claim, one.kind, one.listing.scope.covers)
@@ -179,8 +182,9 @@ class Judge:
         confirmed, held = list(question.confirmed), 0
         if confirmed:
             self._missed[one.kind] += len(confirmed)
-            in_scope = one.listed + len(confirmed) + question.carried
-            if self.guard.withholds(len(confirmed), in_scope) or self.guard.withholds(
+            # What remains is not on the pages: all that is there is its scope.
+            in_scope = one.listed + len(confirmed) + question.carried if one.heads is not None else 0
+            if (in_scope and self.guard.withholds(len(confirmed), in_scope)) or self.guard.withholds(
                 self._missed[one.kind], self.live.get(one.kind, 0)
             ):
                 ready = absence.withhold(self.connection, self.claim, confirmed, counts=self.claim.mode == Mode.SWEEP)

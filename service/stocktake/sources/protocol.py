@@ -62,7 +62,7 @@ class Listing:
     UNSUPPORTED (no pages: this server does not offer the kind). `apart`: that it cannot be read, whyever, says nothing
     about the scopes that follow (they come from elsewhere, or the source itself leaves out what would fail too).
     `remains`: what is published and not on the pages stands as it is, though the scope was seen completely: the source
-    knows that it cannot have changed since it was read.
+    knows that it cannot have changed since it was read, unless its parent is gone (then it is asked for by id).
     """
 
     scope: Scope

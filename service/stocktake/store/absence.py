@@ -50,6 +50,18 @@ def missing(connection: Connection, ids: Sequence[int], *, began_at: datetime, s
     return [asset_id for (asset_id,) in rows]
 
 
+def bereft(connection: Connection, claim: Claim, kind: Kind) -> list[int]:
+    """Return the live assets of a kind whose parent, a job or a child of one, is gone."""
+    rows = driver(connection).execute(
+        "SELECT v.asset_id FROM asset p JOIN version v ON v.workspace_id = p.workspace_id AND v.kind = %(kind)s"
+        " AND v.valid_to IS NULL AND v.parent = p.key"
+        " WHERE p.workspace_id = %(wid)s AND p.kind IN ('job', 'child_job') AND p.gone_at IS NOT NULL"
+        " ORDER BY v.asset_id",
+        {"wid": claim.workspace_id, "kind": str(kind)},
+    )
+    return [asset_id for (asset_id,) in rows]
+
+
 def purge(connection: Connection, claim: Claim, gone: Sequence[Gone]) -> list[int]:
     """End assets that are confirmed gone; return how many of each listing. Those published anew since their listing
     began are left alone."""

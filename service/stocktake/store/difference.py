@@ -19,6 +19,7 @@ from stocktake.store.history import ChangeRow, stream
 _TELLERS = {
     Kind.EXPERIMENT: (ChangeType.DELETED, ChangeType.RESTORED, ChangeType.PURGED),
     Kind.REGISTERED_MODEL: (ChangeType.UPDATED, ChangeType.PURGED),
+    Kind.JOB: (ChangeType.PURGED,),
 }
 
 # Only what changed in between is compared. `unsure`: when the first look at an asset came after the beginning, it was
@@ -55,6 +56,7 @@ _ORDER = " ORDER BY w.name, a.kind, a.key"
 # multiplied.
 _SAME_ACT = """
   AND CASE a.kind WHEN 'model_version' THEN coalesce(n.parent, o.parent) = ANY(:registered_model)
+      WHEN 'child_job' THEN coalesce(n.parent, o.parent) = ANY(:job)
       ELSE coalesce(n.partition, o.partition, a.partition) = ANY(:experiment) END
 """
 

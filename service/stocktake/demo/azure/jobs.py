@@ -96,7 +96,8 @@ class Jobs:
             index = code_index(self.seed, name)
         if index is not None and index < self.total and self.at(index).name == name:
             return self.at(index)
-        return self._child(name)
+        child = self._child(name)
+        return None if child is None or child.parent in self._gone else child
 
     def newest(self, below: int | None = None) -> Iterator[Job]:
         """Root jobs from the newest on, or from below an index."""
@@ -163,7 +164,7 @@ class Jobs:
         return [self.child(parent, number).name for number in range(first, first + count)]
 
     def remove(self, name: str) -> None:
-        """Delete a job, as only a support case does."""
+        """Delete a job and its children, as only a support case does."""
         self._gone.add(name)
 
     def tick(self, now: datetime) -> list[Job]:
