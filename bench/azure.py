@@ -17,7 +17,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -70,9 +71,9 @@ def serve(given: dict[str, Any]) -> None:
                 "workspaces": [(one.subscription, one.group, one.name, kind) for one, kind in made]}  # fmt: skip
         say(json.dumps(told))
         for _ in sys.stdin:
-            arm = {name: server.seen.count(plane="arm", workspace=name) for _, _, name, _ in told["workspaces"]}
-            say(json.dumps({"arm": arm, "all": len(server.seen), "acts": len(server.seen.acts),
-                            "refused": throttle.refused if throttle else 0}))  # fmt: skip
+            refused = throttle.refused if throttle else 0
+            seen = {"arm": server.seen.count(plane="arm"), "all": len(server.seen), "acts": len(server.seen.acts)}
+            say(json.dumps(seen | {"refused": refused}))
 
 
 @contextmanager
@@ -184,9 +185,26 @@ def sweep(source: AzureMl) -> tuple[int, list[str]]:
     return items, partial
 
 
+class Counting(Bucket):
+    """The bucket, and what each workspace spent of it: not every request names the workspace that it is for (quotas,
+    registries, the storage account)."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.spent: Counter[Any] = Counter()
+        self._counted = threading.Lock()
+
+    def take(self, who: Hashable, gone: Callable[[], bool] = lambda: False, **given: Any) -> float:
+        """As the bucket does."""
+        waited = super().take(who, gone, **given)
+        with self._counted:
+            self.spent[who] += 1
+        return waited
+
+
 def read_fleet(told: dict[str, Any]) -> dict[str, Any]:
     """All workspaces, AT_ONCE at the same time, in the order that is given."""
-    bucket = Bucket(rate=RATE * told["scale"], capacity=told["capacity"])
+    bucket = Counting(rate=RATE * told["scale"], capacity=told["capacity"])
     arm_slots, data_slots = threading.BoundedSemaphore(16), threading.BoundedSemaphore(16)
     http: dict[str, Any] = {"token": told["token"], "ca_file": told["ca"]}
     ends: dict[str, float] = {}
@@ -208,7 +226,8 @@ def read_fleet(told: dict[str, Any]) -> dict[str, Any]:
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(one, told["workspaces"]))
-    return {"ends": ends, "partial": partial[:20], "peak_mb": peak() / 2**20, "cpu": time.process_time()} | totals
+    cost = {"peak_mb": peak() / 2**20, "cpu": time.process_time()}
+    return {"ends": ends, "spent": bucket.spent, "partial": partial[:20]} | cost | totals
 
 
 CLIENTS: dict[str, Callable[[dict[str, Any]], Any]] = {"ours": read_ours, "sdk": read_sdk, "fleet": read_fleet}
@@ -251,7 +270,9 @@ def fleet(tiny: int, medium: int, huge: int, scale: float, capacity: int, order:
         result = client("fleet", told | {"workspaces": places, "scale": scale, "capacity": capacity})
         counted = seen()
     small = {name for _, _, name, kind in told["workspaces"] if kind == "tiny"}
-    own, every = sum(counted["arm"][name] for name in small), sum(counted["arm"].values())
+    own, every = sum(result["spent"][name] for name in small), sum(result["spent"].values())
+    if every != counted["arm"]:
+        raise SystemExit(f"{every} requests were granted, and {counted['arm']} were sent to the resource manager")
     granted = 250  # ARM's bucket, full at the start
     need, allowed = max(1e-9, own - granted) / rate, (every - granted) / rate
     last = max(result["ends"][name] for name in small)
