@@ -19,6 +19,7 @@ class PlainKnown:
     looks: Mapping[Kind, datetime] = field(default_factory=dict)
     documents: Mapping[tuple[Kind, str], Mapping[str, Any]] = field(default_factory=dict)
     states: Mapping[Kind, Mapping[str, str]] = field(default_factory=dict)  # published assets: key -> state
+    cuts: Mapping[Kind, str] = field(default_factory=dict)  # where listings were cut
     due: Sequence[str] = ()  # jobs whose children are to be asked for
     published_aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -42,6 +43,9 @@ class PlainKnown:
 
     def unfinished(self, kind: Kind, ended: frozenset[str]) -> Sequence[str]:
         return [key for key, state in self.states.get(kind, {}).items() if state not in ended]
+
+    def cut(self, kind: Kind) -> str | None:
+        return self.cuts.get(kind)
 
     def parents_due(self, ended: frozenset[str], childless: frozenset[str], since: datetime | None) -> Sequence[str]:
         return self.due

@@ -445,7 +445,7 @@ def test_the_budget_of_a_scan_counts_retries_and_ends_in_words(server: Server) -
     server.wire.fault(JOBS, error("ServiceError", status_code=503), times=1)
     server.page([job("b")], server.link("$skipToken=3"))
     pages, failure = listed(server.arm(budget=3))
-    assert (names(pages), failure and failure.trouble) == (["a", "b"], Trouble.TRUNCATED)
+    assert (names(pages), failure and failure.trouble) == (["a", "b"], Trouble.BUDGET)
     assert failure is not None
     assert "the budget of 3 requests" in failure.what
     assert "azureml.budget" in failure.next_step

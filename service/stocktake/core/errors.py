@@ -21,6 +21,7 @@ class Trouble(StrEnum):
     REGION = "unsupported-region"  # the resource provider, or this version of its API, is not offered there
     SHAPE = "unexpected-shape"  # not JSON, half a page, a login page, an unknown structure
     TRUNCATED = "truncated"  # a cap was reached, a token repeated itself
+    BUDGET = "budget-used-up"  # the requests that our own configuration grants one scan
     CONFIG = "config"  # what we were told to do cannot be done
     UNSUPPORTED = "unsupported"  # this server does not offer that
 

@@ -37,6 +37,7 @@ class Ended:
     listed: int
     ended: bool  # the pages came to their end, whatever was on them
     heads: Heads | None  # as they were when the listing began; None where absence is not judged
+    over: bool = False  # nothing that was saved of the listing is of use any more
 
     @property
     def kind(self) -> Kind:

@@ -21,10 +21,11 @@ from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.pipeline.absence import Ended, Judge
 from stocktake.pipeline.beside import Beside
+from stocktake.pipeline.cutting import Part
 from stocktake.pipeline.intake import Intake, epoch
 from stocktake.pipeline.report import Progress, ScanReport, outcome, report
 from stocktake.sources.protocol import Identity, Item, Listing, Page, Source, Traffic
-from stocktake.store import claims, heads, ledger, publish, redactions, statistics
+from stocktake.store import claims, cuts, heads, ledger, publish, redactions, statistics
 from stocktake.store.engine import DatabaseClock
 from stocktake.store.known import StoreKnown
 
@@ -122,11 +123,13 @@ class _Pass:
     results: list[ledger.ScopeResult] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     identity: Identity | None = None
+    inventory: StoreKnown = field(init=False)  # as it is known to the source
     judge: Judge = field(init=False)
     beside: Beside = field(init=False)
 
     def __post_init__(self) -> None:
         self.beside = Beside(self.engine, self._write)
+        self.inventory = StoreKnown(self.connection, self.claim, self.flush)
         self.judge = Judge(
             connection=self.connection,
             claim=self.claim,
@@ -139,11 +142,10 @@ class _Pass:
     def run(self) -> ScanReport:
         """Take stock."""
         failure: SourceError | None = None
-        known = StoreKnown(self.connection, self.claim, self.flush)
         try:
             self.identity = self.source.identify()
             self.judge.begin()
-            for listing in self.source.listings(self.claim.mode, known):
+            for listing in self.source.listings(self.claim.mode, self.inventory):
                 trouble = self._take(listing)
                 if trouble is not None and trouble.trouble in _HOPELESS and not listing.apart:
                     failure = trouble
@@ -157,20 +159,28 @@ class _Pass:
 
     def _take(self, listing: Listing) -> SourceError | None:
         """List one scope to its end, staging what is new or changed. A page that fails makes it partial."""
-        began_at = self.clock()
-        published = self._heads(listing)
-        listed, problems, failure = 0, list[str](), None
+        now = self.clock()
+        cut = self.inventory.taken.pop(listing.scope.kind) if listing.taken_up else None
+        part = Part.begin(listing.scope.kind, self._heads(listing), cut, now)
+        problems, failure = part.problems, None
         try:
             for page in listing.pages:
                 if self.stop():
                     raise Stopped
-                problems += self._compare(listing.scope.kind, page, published)
-                listed += len(page.items)
+                problems += self._compare(part.kind, page, part.heads)
                 problems += page.problems
+                part.listed += len(page.items)
+                part.place = page.onward
                 self._tell(listing)
                 self._spill()
+                if part.due(self.clock()):
+                    self._save(part)
         except SourceError as exc:
             failure = exc
+            self._save(part)
+        except Stopped:
+            self._save(part)
+            raise
         if (failure is not None or problems) and self.stop():
             raise Stopped
         state, reason = listing.promise, None
@@ -183,17 +193,29 @@ class _Pass:
         self.ended.append(
             Ended(
                 listing=listing,
-                began_at=began_at,
+                began_at=part.began_at,
                 state=state,
                 reason=self.redactor.text(reason) if reason else None,
-                listed=listed,
+                listed=part.listed,
                 ended=failure is None,
-                heads=published,
+                heads=part.heads,
+                over=part.over(failure),
             )
         )
         if len(self.ended) >= _BATCH_SCOPES or sum(len(one.heads or ()) for one in self.ended) >= _BATCH_HEADS:
             self.flush()
         return failure
+
+    def _save(self, part: Part) -> None:
+        """Publish what was seen until here, and remember where the listing goes on, if it can be taken up there."""
+        if part.place is None:
+            return
+        self._settle()
+        with self.connection.begin():
+            claims.fence(self.connection, self.claim)
+            self._publish(self._unstage())
+            cuts.save(self.connection, self.claim, part.kind, part.so_far(self.known))
+        part.saved, part.saved_at = True, self.clock()
 
     def _heads(self, listing: Listing) -> heads.Heads | None:
         """What is published of a scope; None where the listing only shows what is new or moving."""
@@ -316,6 +338,8 @@ class _Pass:
         if results:
             ledger.record_scopes(self.connection, self.claim, results, ordinal=len(self.results))
             self.results += results
+        if over := [one.kind for one in ended if one.over]:
+            cuts.forget(self.connection, self.claim, over)
         self.judge.seen_after_all(ended, self.known)
         self.known = set()
 

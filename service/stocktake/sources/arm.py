@@ -43,12 +43,14 @@ class ArmConfig:
 
 
 class ArmPage(NamedTuple):
-    """One page of a list: its items as they came, and when. `problems` says what was not understood."""
+    """One page of a list: its items as they came, and when. `problems` says what was not understood. `onward` is where
+    the list goes on behind it, for `pages` to begin there."""
 
     items: Sequence[bytes]
     requested_at: datetime
     answered_at: datetime | None
     problems: Sequence[str]
+    onward: str | None = None
 
 
 class _Page(msgspec.Struct):
@@ -116,17 +118,27 @@ class Arm:
         """POST a search, to one of the paths that the configuration lists: Resource Graph and nothing else."""
         return self._http.post(f"{_ascii(path)}?api-version={quote(api_version)}", body, limit=self._limit)
 
-    def pages(self, path: str, api_version: str, params: Mapping[str, str] | None = None) -> Iterator[ArmPage]:
-        """Every page of a list, following its links. Raises SourceError where one fails: what came before stands."""
+    def pages(
+        self, path: str, api_version: str, params: Mapping[str, str] | None = None, *, start: str | None = None
+    ) -> Iterator[ArmPage]:
+        """Every page of a list, or those from `start` on, following its links. Raises SourceError where one fails: what
+        came before stands."""
         path = _ascii(path)
-        answer = self._http.get(path, {**(params or {}), "api-version": api_version}, limit=self._limit)
+        if start is None:
+            answer = self._http.get(path, {**(params or {}), "api-version": api_version}, limit=self._limit)
+        else:
+            answer = self._http.get(f"{path}?{quote(start, safe=_PRINTABLE)}", limit=self._limit)
         met: set[str] = set()
         while True:
             page, link = split(answer)
-            yield page
-            if not link:
+            try:
+                query = self._follow(link, path, answer.what) if link else None
+            except SourceError:
+                yield page
+                raise
+            yield page._replace(onward=query)
+            if query is None:
                 return
-            query = self._follow(link, path, answer.what)
             if query in met:
                 raise SourceError(
                     Trouble.TRUNCATED,
@@ -172,9 +184,9 @@ class Arm:
         with self._lock:
             if config.budget is not None and self.requests >= config.budget:
                 raise SourceError(
-                    Trouble.TRUNCATED,
+                    Trouble.BUDGET,
                     f"the budget of {config.budget:,} requests to the resource manager in one scan is used up",
-                    next_step="Raise azureml.budget, or scan less often; the next scan asks for the rest.",
+                    next_step="Raise azureml.budget, or scan less often; the next scan goes on from there.",
                 )
             self.requests += 1
             if config.budget is not None:

@@ -22,7 +22,7 @@ from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
 from stocktake.sources import mlflow_documents
 from stocktake.sources.arm import Arm, ArmConfig
-from stocktake.sources.azureml_arm import GONE, ArmLists
+from stocktake.sources.azureml_arm import GONE, ArmLists, may_be_taken_up
 from stocktake.sources.azureml_data_plane import DataPlaneClients, is_root
 from stocktake.sources.azureml_documents import OUR_WORD, WORKSPACE_KEY, parse
 from stocktake.sources.azureml_history import RunHistory
@@ -163,8 +163,9 @@ class AzureMl:
         yield from self._resources(mode, known)
         yield from self._runs(mode, known)
         if not self._arm_is_down():
+            cut = known.cut(Kind.JOB)
             by_name = mode is Mode.HOT and _together(looked_at_runs, looked_at_jobs) and self._runs_read
-            yield self._jobs(known, by_name=by_name)
+            yield self._jobs(known, by_name=by_name and cut is None, cut=cut)
         if (history := self._history()) is not None and self._data_error is None:
             due = known.parents_due(ENDED, CHILDLESS, looked_at_children)
             yield self._children(history, due, whole=self._lists.parents(Kind.JOB).whole)
@@ -257,7 +258,10 @@ class AzureMl:
             yield self._apart(self._resource(row, mode, known))
 
     def _resource(self, row: Row, mode: Mode, known: Known) -> Listing:
-        """A kind completely; but in a hot pass of versions only those of containers that show a new one."""
+        """A kind completely, or from where its listing was cut; but in a hot pass of versions only those of containers
+        that show a new one."""
+        if may_be_taken_up(row) and (place := known.cut(row.kind)) is not None:
+            return self._lists.listing(row, place)
         if row.per is None or mode is Mode.SWEEP or known.last_look(row.kind) is None:
             return self._lists.listing(row)
         parents = self._lists.parents(row.per)
@@ -289,7 +293,7 @@ class AzureMl:
 
     # ---- jobs -------------------------------------------------------------------------------------------------------
 
-    def _jobs(self, known: Known, *, by_name: bool) -> Listing:
+    def _jobs(self, known: Known, *, by_name: bool, cut: str | None) -> Listing:
         running = known.unfinished(Kind.JOB, ENDED)
         if by_name:
             fresh = list(self._fresh)
@@ -304,7 +308,7 @@ class AzureMl:
                     promise=ScopeState.INCREMENTAL,
                     apart=True,
                 )
-        listing = self._apart(self._lists.listing(JOBS))
+        listing = self._apart(self._lists.listing(JOBS, cut))
         if known.last_look(Kind.JOB) is None:
             return listing  # a baseline of any size: their runs tell the times
         moving = frozenset(running)

@@ -7,7 +7,7 @@ workspace itself answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -54,6 +54,12 @@ class Parents:
 GONE = "Gone"
 
 
+def may_be_taken_up(row: Row) -> bool:
+    """Whether a listing that was cut can go on later: one list whose names nobody else is asked by, or one for each of
+    others. The rest is short."""
+    return row.per is not None or (len(row.lists) == 1 and row.kind not in CHILDREN)
+
+
 class ArmLists:
     """The lists of one workspace."""
 
@@ -96,15 +102,16 @@ class ArmLists:
             return GONE
         return GONE if elsewhere else "Deleted"
 
-    def listing(self, row: Row) -> Listing:
-        """The scope of a kind that is listed completely."""
+    def listing(self, row: Row, start: str | None = None) -> Listing:
+        """The scope of a kind that is listed completely, or from where it was cut (of the kinds of which
+        `may_be_taken_up` says so)."""
         if row.kind is Kind.STORAGE_ACCOUNT:
             pages = self._storage()
         elif row.per is not None:
-            pages = self._of_each(row, self.parents(row.per).names)
+            pages = self._of_each(row, self.parents(row.per).names, start)
         else:
-            pages = self._listed(row)
-        return Listing(scope=Scope(kind=row.kind), pages=pages)
+            pages = self._listed(row, start)
+        return Listing(scope=Scope(kind=row.kind), pages=pages, taken_up=start is not None)
 
     def some(self, row: Row, parents: Sequence[str]) -> Listing:
         """The scope of what belongs to some parents; nothing is promised about the others."""
@@ -200,26 +207,28 @@ class ArmLists:
             elif whole:
                 yield key, None
 
-    def _listed(self, row: Row) -> Iterator[Page]:
+    def _listed(self, row: Row, start: str | None = None) -> Iterator[Page]:
         """Every page of a kind's lists, remembering the names that others are asked for by."""
+        cuttable = may_be_taken_up(row)
         parents = self._parents[row.kind] = Parents()
         whole = True
         try:
             for template in row.lists:
-                for page in self._pages(row, self.place.path(template)):
+                for page in self._pages(row, self.place.path(template), start):
                     if row.kind in CHILDREN:
                         parents.names |= {one.key: latest_version(one.raw) for one in page.items}
                     whole = whole and not page.problems
-                    yield page
+                    yield page if cuttable else replace(page, onward=None)
         except SourceError as exc:
             parents.error = exc
             raise
         parents.whole = whole
 
-    def _of_each(self, row: Row, names: Iterable[str]) -> Iterator[Page]:
-        """What belongs to every parent; an error at the end where not every parent is known."""
+    def _of_each(self, row: Row, names: Iterable[str], start: str | None) -> Iterator[Page]:
+        """What belongs to every parent, one after the other in the order of their names, or from `start` on; an error
+        at the end where not every parent is known."""
         assert row.per is not None
-        yield from self._each(row, names)
+        yield from self._each(row, sorted(name for name in names if start is None or name >= start), cuttable=True)
         parents = self.parents(row.per)
         if not parents.whole:
             raise SourceError(
@@ -228,12 +237,13 @@ class ArmLists:
                 next_step=f"See what is wrong with the scope of {row.per}; the next scan tries again.",
             )
 
-    def _each(self, row: Row, names: Iterable[str]) -> Iterator[Page]:
+    def _each(self, row: Row, names: Iterable[str], *, cuttable: bool = False) -> Iterator[Page]:
         """What belongs to each of some parents. One that cannot be read is a problem, and the others are read."""
         failed = 0
         for name in names:
             try:
-                yield from self._pages(row, self.place.path(row.lists[0], parent=name))
+                for page in self._pages(row, self.place.path(row.lists[0], parent=name)):
+                    yield replace(page, onward=name if cuttable else None)  # cut in the middle, it is read once more
                 failed = 0
             except SourceError as exc:
                 failed += 1
@@ -241,15 +251,21 @@ class ArmLists:
                     raise
                 yield Page(items=[], requested_at=self._now(), problems=[f"{row.per} {name}: {exc.what}"])
 
-    def _pages(self, row: Row, path: str) -> Iterator[Page]:
-        for page in self._arm.pages(path, row.version, row.params):
+    def _pages(self, row: Row, path: str, start: str | None = None) -> Iterator[Page]:
+        for page in self._arm.pages(path, row.version, row.params, start=start):
             items, problems = list[Item](), list(page.problems)
             for raw in page.items:
                 try:
                     items.append(item(row.kind, raw))
                 except SourceError as exc:
                     problems.append(exc.what)
-            yield Page(items=items, requested_at=page.requested_at, answered_at=page.answered_at, problems=problems)
+            yield Page(
+                items=items,
+                requested_at=page.requested_at,
+                answered_at=page.answered_at,
+                problems=problems,
+                onward=page.onward,
+            )
 
     def _storage(self) -> Iterator[Page]:
         """The storage account that the workspace names, with what lies below it. A part that answers 404 is not set."""

@@ -52,6 +52,7 @@ class Page:
     requested_at: datetime
     problems: Sequence[str] = ()
     answered_at: datetime | None = None
+    onward: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class Listing:
     about the scopes that follow (they come from elsewhere, or the source itself leaves out what would fail too).
     `remains`: what is published and not on the pages stands as it is, though the scope was seen completely: the source
     knows that it cannot have changed since it was read, unless its parent is gone (then it is asked for by id).
+    `taken_up`: the pages begin where an earlier scan was cut (Known.cut); what that one saw belongs to this scope too.
     """
 
     scope: Scope
@@ -70,6 +72,7 @@ class Listing:
     promise: ScopeState = ScopeState.COMPLETE
     apart: bool = False
     remains: bool = False
+    taken_up: bool = False
 
 
 def failing(error: SourceError) -> Iterator[Page]:
@@ -107,6 +110,10 @@ class Known(Protocol):
 
     def unfinished(self, kind: Kind, ended: frozenset[str]) -> Sequence[str]:
         """Keys of the active assets of a kind whose published state is none of those that are an end."""
+        ...
+
+    def cut(self, kind: Kind) -> str | None:
+        """Where an earlier listing of this kind was cut (its last page's `onward`), if it may be taken up there."""
         ...
 
     def parents_due(self, ended: frozenset[str], childless: frozenset[str], since: datetime | None) -> Sequence[str]:
@@ -147,6 +154,10 @@ class NothingKnown:
     def unfinished(self, kind: Kind, ended: frozenset[str]) -> Sequence[str]:  # noqa: ARG002
         """None."""
         return ()
+
+    def cut(self, kind: Kind) -> str | None:  # noqa: ARG002
+        """Nowhere."""
+        return None
 
     def parents_due(self, ended: frozenset[str], childless: frozenset[str], since: datetime | None) -> Sequence[str]:  # noqa: ARG002
         """None."""

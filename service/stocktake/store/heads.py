@@ -51,6 +51,13 @@ class Heads:
         self._met[index] = 1
         return True
 
+    def meet_again(self, ids: Sequence[int]) -> None:
+        """Remember those as met that an earlier part of the same listing showed."""
+        wanted = frozenset(ids)
+        for index in range(self._count):
+            if self._id(index) in wanted:
+                self._met[index] = 1
+
     def met(self) -> int:
         """How many were met."""
         return self._met.count(1)

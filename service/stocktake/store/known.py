@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from stocktake.core import canonical
 from stocktake.core.assets import Kind
+from stocktake.store import cuts
 from stocktake.store.claims import Claim
 
 
@@ -34,12 +35,14 @@ def sample(connection: Connection, workspace: str, most: int) -> tuple[Kind, dic
 
 
 class StoreKnown:
-    """Answers from the database; `flush` publishes what is still on its way, so that `changed` tells the truth."""
+    """Answers from the database; `flush` publishes what is still on its way, so that `changed` tells the truth.
+    `taken` has the cuts whose places it told."""
 
     def __init__(self, connection: Connection, claim: Claim, flush: Callable[[], None]) -> None:
         self._connection = connection
         self._claim = claim
         self._flush = flush
+        self.taken: dict[Kind, cuts.Cut] = {}
 
     def partition_sizes(self, kind: Kind) -> Mapping[str, int]:
         with self._connection.begin():
@@ -146,6 +149,14 @@ class StoreKnown:
                 {"wid": self._claim.workspace_id, "kind": kind, "ended": sorted(ended)},
             )
             return [canonical.unescape(key) for (key,) in rows]
+
+    def cut(self, kind: Kind) -> str | None:
+        with self._connection.begin():
+            found = cuts.find(self._connection, self._claim, kind)
+        if found is None:
+            return None
+        self.taken[kind] = found
+        return found.place
 
     def parents_due(self, ended: frozenset[str], childless: frozenset[str], since: datetime | None) -> Sequence[str]:
         self._flush()

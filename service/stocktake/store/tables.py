@@ -258,6 +258,22 @@ withheld = Table(
     Index("withheld_by_scope", "workspace_id", "kind", "partition"),
 )
 
+cut_listing = Table(
+    "cut_listing",
+    METADATA,
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("place", Text, nullable=False),  # the source's own word for where the listing goes on
+    Column("began_at", _TIME, nullable=False),  # its first part
+    Column("saved_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("scan_id", BigInteger, nullable=False),  # the last that listed a part of it
+    Column("epoch", Integer, nullable=False),
+    Column("listed", BigInteger, nullable=False),
+    Column("problem", Text),  # the first that there was
+    Column("seen", LargeBinary, nullable=False),  # the ids of what the parts showed, eight bytes each
+    PrimaryKeyConstraint("workspace_id", "kind"),
+)
+
 redaction = Table(
     "redaction",
     METADATA,

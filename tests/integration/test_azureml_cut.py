@@ -1,0 +1,213 @@
+"""A listing that was cut is taken up where it stopped: nothing is asked twice, nothing is claimed that nobody saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import pytest
+from sqlalchemy import Engine, text
+
+from stocktake import pipeline
+from stocktake.core.assets import Kind, Mode, ScopeState
+from stocktake.core.errors import Stopped
+from stocktake.core.guard import Guard
+from stocktake.core.redact import Redactor
+from stocktake.demo.azure.content import Size
+from stocktake.demo.azure.estate import Estate
+from stocktake.demo.azure.workspace import Workspace
+from stocktake.sources.azureml import AzureMl
+from stocktake.store import history
+from tests.azure.server import AzureServer, served
+from tests.servers.azureml import azureml_config, keys_in
+
+KEY = b"k" * 32
+JOBS = 320  # seven pages of 50
+SIZE = Size(jobs=JOBS, live=0, children=0, types=("Command",), components=6)
+
+
+@dataclass(slots=True)
+class Cut:
+    engine: Engine
+    server: AzureServer
+    workspace: Workspace
+
+    def scan(
+        self, mode: Mode = Mode.SWEEP, *, budget: int | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> pipeline.ScanReport:
+        def source(now: Callable[[], datetime]) -> AzureMl:
+            config = azureml_config(self.server, self.workspace, retries=0, read_ahead=False)
+            return AzureMl(replace(config, arm=replace(config.arm, budget=budget)), now)
+
+        self.server.seen.clear()  # what is counted is this scan's
+        return pipeline.scan(
+            self.engine,
+            source,
+            workspace=self.workspace.name,
+            source_name="azureml",
+            uri=self.server.arm + self.workspace.scope,
+            mode=mode,
+            redactor=Redactor(KEY),
+            key=KEY,
+            guard=Guard(),
+            stop=stop,
+        )
+
+    def keys(self, kind: Kind) -> set[str]:
+        with self.engine.connect() as connection:
+            rows = history.list_assets(connection, kind)
+            return {row.key for row in rows if row.workspace == self.workspace.name}
+
+    def changes(self, kind: Kind) -> list[tuple[str, str]]:
+        with self.engine.connect() as connection:
+            return [(row.key, str(row.type)) for row in history.changes(connection, limit=10_000) if row.kind == kind]
+
+    def complete_as_of(self, kind: Kind) -> datetime:
+        found = "SELECT s.last_complete_at FROM scope s JOIN workspace w USING (workspace_id)"
+        with self.engine.connect() as connection:
+            at: datetime = connection.execute(
+                text(f"{found} WHERE w.name = :name AND s.kind = :kind"), {"name": self.workspace.name, "kind": kind}
+            ).scalar_one()
+        return at
+
+    def saved(self) -> set[str]:
+        with self.engine.connect() as connection:
+            return set(connection.execute(text("SELECT kind FROM cut_listing")).scalars())
+
+    def requests(self) -> int:
+        return self.server.seen.count(plane="arm")
+
+
+@pytest.fixture
+def cut(engine: Engine) -> Iterator[Cut]:
+    estate = Estate()
+    workspace = estate.add_workspace("cut", size=SIZE)
+    with served(estate) as server:
+        yield Cut(engine, server, workspace)
+
+
+def state(report: pipeline.ScanReport, kind: Kind) -> str:
+    return next(line.state for line in report.scopes if line.kind == kind)
+
+
+def reason(report: pipeline.ScanReport, kind: Kind) -> str:
+    return next(line.reason or "" for line in report.scopes if line.kind == kind)
+
+
+def test_a_budget_that_ends_in_the_middle_of_the_jobs_is_no_end_the_next_scan_goes_on(cut: Cut) -> None:
+    twin = replace(cut, workspace=cut.server.estate.add_workspace("twin", size=SIZE))
+    twin.scan()
+    budget = twin.requests() - 3
+    first = cut.scan(budget=budget)
+    assert state(first, Kind.JOB) == ScopeState.PARTIAL
+    assert f"the budget of {budget:,} requests" in reason(first, Kind.JOB)
+    assert len(cut.keys(Kind.JOB)) == 4 * 50
+    second = cut.scan(budget=budget)
+    assert state(second, Kind.JOB) == ScopeState.COMPLETE
+    assert cut.server.seen.count(family="jobs") == 3  # the pages that were left
+    assert len(cut.keys(Kind.JOB)) == JOBS
+    assert cut.changes(Kind.JOB) == []  # what the second part shows is a baseline like the first
+    assert next(line.listed for line in second.scopes if line.kind == Kind.JOB) == JOBS
+    assert cut.complete_as_of(Kind.JOB) < first.finished_at  # the beginning of the first part
+    assert cut.saved() == set()
+
+
+def test_what_neither_part_shows_is_asked_for_by_id_and_what_one_of_them_showed_is_not(cut: Cut) -> None:
+    cut.scan()
+    oldest = list(cut.workspace.jobs.newest())[-1].name
+    newest = next(cut.workspace.jobs.newest()).name
+    cut.workspace.jobs.remove(oldest)
+    cut.server.faults.status(500, "jobs", page=4, times=None)
+    assert state(cut.scan(), Kind.JOB) == ScopeState.PARTIAL
+    cut.server.faults.clear()
+    cut.workspace.jobs.remove(newest)  # after it was seen: the next listing misses it
+    report = cut.scan()
+    assert state(report, Kind.JOB) == ScopeState.COMPLETE
+    assert cut.server.seen.count(family="jobs") == 4 + 1  # four pages, and one question by id
+    assert cut.changes(Kind.JOB) == [(oldest, "purged")]
+    cut.scan()
+    assert set(cut.changes(Kind.JOB)) == {(oldest, "purged"), (newest, "purged")}
+
+
+def test_a_job_that_changed_behind_the_cut_is_told_by_the_next_whole_listing(cut: Cut) -> None:
+    cut.scan()
+    newest, *_, oldest = cut.workspace.jobs.newest()
+    cut.server.faults.status(500, "jobs", page=4, times=None)
+    cut.scan()
+    cut.server.faults.clear()
+    cut.workspace.archive_job(newest.name)
+    cut.workspace.archive_job(oldest.name)
+    cut.scan()
+    assert cut.changes(Kind.JOB) == [(oldest.name, "deleted")]
+    cut.scan()
+    assert sorted(cut.changes(Kind.JOB)) == sorted([(oldest.name, "deleted"), (newest.name, "deleted")])
+
+
+def test_a_place_that_is_no_place_any_more_costs_one_scan_and_the_list_is_begun_anew(cut: Cut) -> None:
+    cut.server.faults.status(500, "jobs", page=4, times=None)
+    cut.scan()
+    cut.server.faults.clear()
+    cut.server.faults.status(400, "jobs", times=None)
+    assert state(cut.scan(), Kind.JOB) == ScopeState.PARTIAL
+    assert cut.saved() == set()
+    cut.server.faults.clear()
+    assert state(cut.scan(), Kind.JOB) == ScopeState.COMPLETE
+    assert cut.server.seen.count(family="jobs") == 7
+
+
+def test_a_server_that_does_not_answer_leaves_the_place_as_good_as_it_was(cut: Cut) -> None:
+    cut.server.faults.status(500, "jobs", page=4, times=None)
+    cut.scan()
+    cut.server.faults.clear()
+    cut.server.faults.cut("jobs", times=None)
+    cut.scan()
+    cut.server.faults.clear()
+    assert state(cut.scan(), Kind.JOB) == ScopeState.COMPLETE
+    assert cut.server.seen.count(family="jobs") == 4
+
+
+def test_what_was_wrong_in_the_first_part_keeps_the_whole_from_being_complete(cut: Cut) -> None:
+    cut.server.faults.unknown_item("jobs", {"neither": "a name nor an id"}, page=2)
+    cut.server.faults.status(500, "jobs", page=4, times=None)
+    cut.scan()
+    cut.server.faults.clear()
+    report = cut.scan()
+    assert state(report, Kind.JOB) == ScopeState.PARTIAL
+    assert cut.server.seen.count(family="jobs") == 4
+    assert "without" in reason(report, Kind.JOB)
+    assert state(cut.scan(), Kind.JOB) == ScopeState.COMPLETE
+
+
+def test_a_hot_pass_takes_up_what_a_sweep_had_to_leave(cut: Cut) -> None:
+    cut.scan()
+    cut.server.faults.status(500, "jobs", page=4, times=None)
+    cut.scan()
+    cut.server.faults.clear()
+    assert state(cut.scan(Mode.HOT), Kind.JOB) == ScopeState.COMPLETE
+    assert cut.server.seen.count(family="jobs") == 4
+    cut.scan(Mode.HOT)
+    assert cut.server.seen.count(family="jobs") == 0  # nothing runs: nothing is asked by name
+
+
+def test_a_scan_that_is_stopped_keeps_its_place(cut: Cut) -> None:
+    with pytest.raises(Stopped):
+        cut.scan(stop=lambda: cut.server.seen.count(family="jobs") == 3)
+    assert cut.saved() == {"job"}
+    assert len(cut.keys(Kind.JOB)) == 100  # the third page was not looked at
+    assert state(cut.scan(), Kind.JOB) == ScopeState.COMPLETE
+    assert cut.server.seen.count(family="jobs") == 5
+
+
+def test_versions_go_on_with_the_container_at_which_they_were_cut(cut: Cut) -> None:
+    twin = replace(cut, workspace=cut.server.estate.add_workspace("twin", size=SIZE))
+    twin.scan()
+    names = [what.path for what, _ in cut.server.seen.requests if what.family == "components/versions"]
+    before = next(at for at, (what, _) in enumerate(cut.server.seen.requests) if what.path == names[len(names) // 2])
+    spent = sum(what.plane == "arm" for what, _ in cut.server.seen.requests[:before])
+    assert state(cut.scan(budget=spent), Kind.COMPONENT_VERSION) == ScopeState.PARTIAL
+    assert cut.saved() == {"component_version"}
+    assert state(cut.scan(), Kind.COMPONENT_VERSION) == ScopeState.COMPLETE
+    # The container that was read last is read once more: whether it was at its end is not known.
+    assert cut.server.seen.count(family="components/versions") == len(names) - len(names) // 2 + 1
+    assert cut.keys(Kind.COMPONENT_VERSION) == keys_in(cut.workspace)[Kind.COMPONENT_VERSION]
