@@ -1,4 +1,4 @@
-"""Prints what each fault at each level comes to: `python -m tests.faults [--mode hot]`. About five minutes.
+"""Prints what each fault at each level comes to: `python -m tests.faults [--mode hot]`. About half an hour.
 
 A cell is the exit code of `stocktake scan`: 0 complete, 3 partial, 4 failed. A false claim in any cell ends it.
 """
