@@ -270,6 +270,7 @@ _OURS = {
     "discovery_scope": {"entry", "path", "trouble"},
     "discovery_event": {"key", "name", "entry", "event", "before", "after"},
     "heartbeat": {"holder"},
+    "cut_listing": {"kind"},
 }
 
 

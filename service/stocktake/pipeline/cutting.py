@@ -4,7 +4,7 @@ next one goes on from the last place, and what both saw is one scope."""
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -45,12 +45,12 @@ class Part:
         """Whether it is time to save it."""
         return self.place is not None and now - self.saved_at >= _EVERY
 
-    def so_far(self, known: Iterable[int]) -> Cut:
+    def so_far(self, known: Iterable[int], redacted: Callable[[str], str]) -> Cut:
         """What is to be saved. `known` are the assets that were seen in another state than was published."""
         assert self.place is not None
         seen = self.heads.ids(met=True) if self.heads is not None else array("q")
         seen.extend(known)
-        problem = self.problems[0] if self.problems else None
+        problem = redacted(self.problems[0]) if self.problems else None
         return Cut(place=self.place, began_at=self.began_at, listed=self.listed, problem=problem, seen=seen)
 
     def over(self, failure: SourceError | None) -> bool:

@@ -214,7 +214,7 @@ class _Pass:
         with self.connection.begin():
             claims.fence(self.connection, self.claim)
             self._publish(self._unstage())
-            cuts.save(self.connection, self.claim, part.kind, part.so_far(self.known))
+            cuts.save(self.connection, self.claim, part.kind, part.so_far(self.known, self.redactor.text))
         part.saved, part.saved_at = True, self.clock()
 
     def _heads(self, listing: Listing) -> heads.Heads | None:

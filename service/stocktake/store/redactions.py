@@ -60,6 +60,7 @@ PLACES = (
     Place("scope_scan", ("partition", "reason"), lists=("covers",)),
     Place("scope", ("partition", "reason")),
     Place("former_scope", ("partition",)),
+    Place("cut_listing", ("place", "problem")),
     Place("workspace", ("error", "next_step")),
     Place("fetched", ("key", "place", "error", "identity", "operator")),
     Place("discovered", ("why", "next_step"), ("tags",)),
