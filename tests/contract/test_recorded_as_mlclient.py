@@ -24,9 +24,9 @@ import pytest
 from stocktake.core.assets import Asset, Kind
 from stocktake.core.errors import SourceError
 from stocktake.sources.arm import Arm, ArmConfig
-from stocktake.sources.azureml import AzureMl, AzureMlConfig
 from stocktake.sources.azureml_arm import ArmLists
 from stocktake.sources.azureml_documents import parse
+from stocktake.sources.azureml_keys import item
 from stocktake.sources.azureml_plan import BY_KIND, Place
 from stocktake.sources.http import HttpConfig
 from tests.azure.recordings import Recording, Recordings
@@ -126,15 +126,13 @@ def _http(replay: Replay, number: int) -> HttpConfig:
 
 def _one(replay: Replay, ask: Ask) -> Asset:
     """One asset, asked for by its key."""
-    clock, http = Clock(), _http(replay, ask.turn)
-    config = AzureMlConfig(
-        arm=ArmConfig(http=http), subscription=SUBSCRIPTION, resource_group=GROUP, workspace=WORKSPACE, data_plane=http,
-        data_hosts=("localhost",), mlflow=False, history=False,
-    )  # fmt: skip
-    with closing(AzureMl(config, clock.now, sleep=clock.sleep, monotonic=clock.monotonic)) as source:
-        item = source.confirm(ask.kind, [ask.key])[ask.key]
-        assert item is not None
-        return source.parse(ask.kind, item.raw)
+    parent, _, name = ask.key.rpartition("/")
+    row = BY_KIND[ask.kind]
+    with closing(Arm(ArmConfig(http=_http(replay, ask.turn)), Clock().now)) as arm:
+        answer = arm.get(PLACE.path(row.item, parent=parent, key=name), row.version)
+    one = item(ask.kind, answer.body)
+    assert one.key == (WORKSPACE if ask.kind is Kind.WORKSPACE else ask.key)
+    return parse(ask.kind, one.raw)
 
 
 def _several(replay: Replay, ask: Ask) -> dict[str, Asset]:
@@ -145,7 +143,7 @@ def _several(replay: Replay, ask: Ask) -> dict[str, Asset]:
         listing = lists.some(row, [ask.key]) if row.per is not None else lists.listing(row)
         try:
             for page in listing.pages:
-                found |= {item.key: parse(ask.kind, item.raw) for item in page.items}
+                found |= {one.key: parse(ask.kind, one.raw) for one in page.items}
         except SourceError as exc:
             if exc.status != 404:
                 raise
