@@ -101,6 +101,14 @@ def test_an_output_that_is_one_file_is_that_file(world: World) -> None:
     assert files(world.cli.folder / "here") == {"named-outputs/table/table": b"a,b\n"}
 
 
+def test_an_output_of_which_nothing_is_left_is_said(world: World) -> None:
+    job = world.job(type="Command", status="Completed", reused=None)
+    written(world, job, "model", {"_of_another/x": b"no"})
+    answer = world.run("job", "download", job.name, "-W", "our-churn", "--output-name", "model")
+    assert answer.out.startswith("0 files, 0 B in ")
+    assert "Nothing lies there: output model is empty, or was deleted." in answer.err
+
+
 def test_an_output_that_there_is_not_is_said_with_those_that_there_are(world: World) -> None:
     job = world.job(type="Command", status="Completed", reused=None)
     written(world, job, "model", {"/MLmodel": b"flavors"})

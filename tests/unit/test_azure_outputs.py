@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from stocktake.core.assets import Kind
-from stocktake.core.references import home
-from stocktake.sources.azure_outputs import Asset, Home, Stored, container, registered, stored
+from stocktake.sources.azure_outputs import Asset, Home, Stored, container, identifier, registered, stored
 
 SCOPE = "/subscriptions/S-1/resourceGroups/ml/providers/Microsoft.MachineLearningServices/workspaces/Churn"
 HOME = Home(scope=SCOPE, guid="72E8EFF8-148b")
@@ -47,19 +46,23 @@ def test_a_workspace_whose_guid_is_unknown_is_not_known_by_one() -> None:
 
 
 def test_what_an_output_became_is_read_in_the_recorded_words() -> None:
-    here = "azureml://locations/eastus2/workspaces/2d1e66ae-85e3-42c0-be91-34de66397f26"
+    here = "azureml://locations/eastus2/workspaces/72e8eff8-148B"
     outputs = {
         "best": {"assetId": f"{here}/data/pipeline_output_a/versions/test_606", "type": "UriFolder"},
         "model": {"assetId": f"{here}/models/churn/versions/3", "type": "CustomModel"},
         "other": {"assetId": "azureml://registries/r/models/m/versions/1", "type": "CustomModel"},
+        "another": {"assetId": here.replace("148B", "0000") + "/models/churn/versions/3", "type": "CustomModel"},
         "odd": {"assetId": 7},
         "none": None,
     }
-    scope = home({"id": SCOPE})
-    assert registered(outputs, "best", scope) == Asset(Kind.DATA_VERSION, "pipeline_output_a", "test_606")
-    assert registered(outputs, "model", scope) == Asset(Kind.MODEL_VERSION, "churn", "3")
-    assert [registered(outputs, name, scope) for name in ("other", "odd", "none", "nowhere")] == [None] * 4
-    assert registered(None, "best", scope) is None
+
+    def asset(name: str) -> Asset | None:
+        return registered(identifier(outputs, name), HOME)
+
+    assert asset("best") == Asset(Kind.DATA_VERSION, "pipeline_output_a", "test_606")
+    assert asset("model") == Asset(Kind.MODEL_VERSION, "churn", "3")
+    assert [asset(name) for name in ("other", "another", "odd", "none", "nowhere")] == [None] * 5
+    assert identifier(None, "best") is None
 
 
 def test_the_folder_of_a_run_is_a_container_s_name_and_nothing_that_leads_elsewhere() -> None:

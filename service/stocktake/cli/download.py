@@ -156,6 +156,8 @@ def _told(
                 f"{row['blobs']:,} files, {words.size(row['bytes'])} in {clean(row['folder'])}{before}.\n"
                 f"From {clean(row['place'])} (as {clean(str(row['told_by']))} says).\n"
             )
+        if row["place"] is not None and not (row["blobs"] or row["refused"] or row["error"]):
+            current.tell(f"Nothing lies there: output {clean(row['output'])} is empty, or was deleted.")
         for one in row["examples"]:
             say(f"Not fetched: {clean(one)}.")
         if row["refused"] > len(row["examples"]):

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from stocktake.core import references
 from stocktake.core.assets import Kind
 from stocktake.core.errors import ConfigError, SourceError, Trouble
 from stocktake.sources import azure_mlclient, azure_outputs
@@ -130,7 +129,8 @@ class OnDemand:
 
     def _output(self, job: Any, name: str, told: Any) -> tuple[Stored, str]:
         """Where a named output is: it was registered as an asset, which says where; else the job's own word."""
-        asset = azure_outputs.registered(told, name, references.home({"id": self._home.scope}))
+        became = azure_outputs.identifier(told, name)
+        asset = azure_outputs.registered(became, self._home)
         if asset is not None:
             what = f"{asset.kind} {asset.name}/{asset.version}"
             with in_words(what):
@@ -143,7 +143,7 @@ class OnDemand:
         own = _outputs(job).get(name)
         place = azure_outputs.stored(getattr(own, "path", None), self._home, of_type=plain(getattr(own, "type", None)))
         if place is None:
-            raise _elsewhere(name, getattr(own, "path", None))
+            raise _elsewhere(name, getattr(own, "path", None) or became)
         return place, "the job's own word"
 
     def _container(self, store: str) -> str:

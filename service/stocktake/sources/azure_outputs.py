@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stocktake.core import references
 from stocktake.core.assets import Kind
 from stocktake.core.references import versioned
 
@@ -22,6 +23,7 @@ _CONTAINER = re.compile(r"dcid\.[\w.\-]{1,300}")
 _STORED = re.compile(r"azureml:/?/(.*/)?datastores/([^/]+)/(?:paths/)?+(.+)", re.IGNORECASE)
 _WORKSPACE = re.compile(r"(?:subscriptions/([^/]+)/resourcegroups/([^/]+)(?:/providers/[^/]+)?/)?workspaces/([^/]+)/",
                         re.IGNORECASE)  # fmt: skip
+_LOCATED = re.compile(r"azureml:/?/locations/[^/]+/workspaces/([^/]+)/", re.IGNORECASE)
 _TEMPLATE = "${{"
 _FILE = frozenset({"uri_file", "urifile"})
 
@@ -78,11 +80,19 @@ def stored(address: Any, home: Home, *, of_type: Any = None) -> Stored | None:
     return Stored(made.store, made.path.rstrip("/")) if is_file else made if of_type is None else made.folder
 
 
-def registered(outputs: Any, name: str, here: str | None) -> Asset | None:
-    """What run-history says that an output was registered as: {NAME: {"assetId": azureml://..., "type": ...}}."""
+def identifier(outputs: Any, name: str) -> str | None:
+    """The id of what run-history says that an output became: {NAME: {"assetId": azureml://..., "type": ...}}."""
     told = outputs.get(name) if isinstance(outputs, Mapping) else None
-    identifier = told.get("assetId") if isinstance(told, Mapping) else None
-    found = versioned(identifier, Kind.DATA_VERSION, here)
+    found = told.get("assetId") if isinstance(told, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
+def registered(asset_id: str | None, home: Home) -> Asset | None:
+    """The asset that is meant; None where it is none of this workspace."""
+    by_guid = _LOCATED.match(asset_id or "")
+    if by_guid is not None and home.guid is not None and by_guid[1].casefold() != home.guid.casefold():
+        return None
+    found = versioned(asset_id, Kind.DATA_VERSION, references.home({"id": home.scope}))
     if found is None or found[0] not in (Kind.DATA_VERSION, Kind.MODEL_VERSION) or found[1].count("/") != 1:
         return None
     return Asset(found[0], *found[1].split("/"))
