@@ -223,30 +223,6 @@ def test_a_schedule_is_disabled_traffic_shifts_a_model_is_archived_and_a_compute
     assert any(path.endswith("idleNodeCount") for path in fields)
 
 
-@pytest.mark.parametrize(
-    ("family", "kind"),
-    [
-        ("models", Kind.REGISTERED_MODEL),
-        ("components", Kind.COMPONENT),
-        ("data/versions", Kind.DATA_VERSION),
-        ("computes", Kind.COMPUTE),
-        ("jobs", Kind.JOB),
-    ],
-)
-def test_what_a_list_leaves_out_once_and_a_get_shows_in_other_words_has_not_changed(
-    told: Told, family: str, kind: Kind
-) -> None:
-    told.scan(Mode.SWEEP)
-    told.server.faults.change(family, lambda body: body | {"value": body["value"][1:]}, times=1)
-    told.server.seen.clear()
-    report = told.scan(Mode.SWEEP)
-    assert told.changes(runs=True) == []
-    assert next(line.state for line in report.scopes if line.kind == kind) == ScopeState.COMPLETE
-    told.scan()
-    told.scan(Mode.SWEEP)
-    assert told.changes(runs=True) == []
-
-
 def test_a_new_version_is_found_by_a_hot_pass_that_asks_only_the_container_that_has_it(told: Told) -> None:
     told.scan(Mode.SWEEP)
     told.scan()
