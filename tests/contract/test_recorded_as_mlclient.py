@@ -7,147 +7,30 @@ the same, a row of DIFFERENCES says so and why; nothing else may differ, and a r
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import pytest
 
 from stocktake.core.assets import Asset, Kind
-from stocktake.core.errors import SourceError
-from stocktake.sources.arm import Arm, ArmConfig
-from stocktake.sources.azureml_arm import ArmLists
-from stocktake.sources.azureml_documents import parse
-from stocktake.sources.azureml_keys import item
-from stocktake.sources.azureml_plan import BY_KIND, Place
-from stocktake.sources.http import HttpConfig
-from tests.azure.recordings import Recording, Recordings
-from tests.azure.replay import GROUP, SCOPE, SUBSCRIPTION, WORKSPACE, Replay, replayed, turn
+from stocktake.core.errors import Trouble
+from stocktake.sources.arm import ArmConfig
+from stocktake.sources.azureml import AzureMl, AzureMlConfig
+from stocktake.sources.azureml_plan import BY_KIND
+from tests.azure.read_by_both import CONTAINERS, PLACE, Ask, Told, http, read_by_both
+from tests.azure.recordings import Recordings
+from tests.azure.replay import GROUP, SUBSCRIPTION, WORKSPACE, replayed
 from tests.azure.sdk_places import leaves, places, plain, same_name
-from tests.azure.server import ca_file
-from tests.azureml_recordings import KINDS, OTHERS, RECORDINGS
+from tests.azureml_recordings import KINDS, RECORDINGS
 from tests.needs import need
-from tests.servers.reading import Clock
-
-PROGRAM = Path(__file__).parents[1] / "azure" / "sdk_recorded.py"
-PLACE = Place(subscription=SUBSCRIPTION, resource_group=GROUP, workspace=WORKSPACE)
-
-
-class Ask(NamedTuple):
-    """One asset by its key, or the list of a kind (of a parent); and which recording of it."""
-
-    turn: int
-    kind: Kind
-    key: str
-
-
-class Both(NamedTuple):
-    """What either says of one asset."""
-
-    theirs: Mapping[str, Any]
-    ours: Asset
-
-
-class Told(NamedTuple):
-    """All that was recorded, by either."""
-
-    gets: Mapping[Ask, Both]
-    lists: Mapping[Ask, tuple[Sequence[Mapping[str, Any]], Mapping[str, Asset]]]
-    replay: Replay
-
-
-#: Kinds whose containers the client asks for within lists alone.
-_CONTAINERS = frozenset({Kind.REGISTERED_MODEL, Kind.DATA, Kind.ENVIRONMENT, Kind.COMPONENT})
-
-
-def unasked(one: Recording) -> str | None:
-    """Why neither is asked for something that was recorded; None where both are."""
-    folder = one.file.parent.name
-    if folder not in KINDS:
-        return OTHERS[folder]
-    if folder == "connections-list" or "isDefault=true" in one.uri:
-        return "a part of a list that is never asked for: connections of one category, the default datastore"
-    if KINDS[folder] in _CONTAINERS and not folder.endswith("-list"):
-        return "the client asks for no container by name"
-    if folder == "workspace" and "datastoreType" in one.body["properties"]:
-        return "the body of a datastore: the recorder's clean-up left it the address of the workspace"
-    if folder == "jobs" and "properties" not in one.body:
-        return "a step of a pipeline: for one the client turns to run-history, on a host of Azure"
-    return None
-
-
-def _asks(replay: Replay, *, lists: bool) -> Iterator[Ask]:
-    for recordings in replay.turns.values():
-        for number, one in enumerate(recordings):
-            if unasked(one) is None and one.file.parent.name.endswith("-list") is lists:
-                parts = urlsplit(one.uri).path.removeprefix(SCOPE).strip("/").split("/")
-                yield Ask(number, KINDS[one.file.parent.name], "/".join(parts[1::2]) or ("" if lists else "workspace"))
+from tests.servers.reading import Clock, read
 
 
 @pytest.fixture(scope="module")
 def told() -> Told:
-    """Everything, read once."""
-    need(find_spec("azure.ai") and find_spec("azure.ai.ml"), "azure-ai-ml is missing: requirements/azure.txt")
-    need(RECORDINGS.is_dir(), "the recorded exchanges are not here (../shared/data/azureml)")
-    with replayed(Recordings(RECORDINGS / "recordings").all) as replay:
-        gets, lists = list(_asks(replay, lists=False)), list(_asks(replay, lists=True))
-        words = {
-            "subscription": SUBSCRIPTION, "group": GROUP, "workspace": WORKSPACE, "cloud": replay.cloud(),
-            "gets": gets, "lists": lists,
-        }  # fmt: skip
-        nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1", "REQUESTS_CA_BUNDLE": str(ca_file())}
-        kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        done = subprocess.run(
-            [sys.executable, str(PROGRAM)], input=json.dumps(words), env=kept | nowhere, capture_output=True, text=True,
-            timeout=200, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-        theirs = json.loads(done.stdout.splitlines()[-1])
-        singles = {
-            ask: Both(said, ours)
-            for ask, said in zip(gets, theirs["gets"], strict=True)
-            for ours in [_one(replay, ask)]
-        }
-        several = {ask: (said, _several(replay, ask)) for ask, said in zip(lists, theirs["lists"], strict=True)}
-    return Told(singles, several, replay)
-
-
-def _http(replay: Replay, number: int) -> HttpConfig:
-    return HttpConfig(base_url=replay.uri, token=lambda: turn(number), ca_file=str(ca_file()), retries=0)
-
-
-def _one(replay: Replay, ask: Ask) -> Asset:
-    """One asset, asked for by its key."""
-    parent, _, name = ask.key.rpartition("/")
-    row = BY_KIND[ask.kind]
-    with closing(Arm(ArmConfig(http=_http(replay, ask.turn)), Clock().now)) as arm:
-        answer = arm.get(PLACE.path(row.item, parent=parent, key=name), row.version)
-    one = item(ask.kind, answer.body)
-    assert one.key == (WORKSPACE if ask.kind is Kind.WORKSPACE else ask.key)
-    return parse(ask.kind, one.raw)
-
-
-def _several(replay: Replay, ask: Ask) -> dict[str, Asset]:
-    """A list as far as it was recorded; its further pages were not."""
-    clock, row, found = Clock(), BY_KIND[ask.kind], dict[str, Asset]()
-    with closing(Arm(ArmConfig(http=_http(replay, ask.turn)), clock.now, sleep=clock.sleep)) as arm:
-        lists = ArmLists(arm, PLACE, clock.now)
-        listing = lists.some(row, [ask.key]) if row.per is not None else lists.listing(row)
-        try:
-            for page in listing.pages:
-                found |= {one.key: parse(ask.kind, one.raw) for one in page.items}
-        except SourceError as exc:
-            if exc.status != 404:
-                raise
-    return found
+    return read_by_both()
 
 
 def own(ask: Ask) -> dict[str, str]:
@@ -241,7 +124,41 @@ def test_of_every_recorded_asset_both_say_the_same(told: Told) -> None:
     assert sum(len(compared(ask, *one)) for ask, one in readable.items()) > 2000
     assert {ask.kind for ask in told.gets} == {
         kind for name, kind in KINDS.items() if (RECORDINGS / "recordings" / name).is_dir()
-    } - _CONTAINERS - {Kind.CHILD_JOB, Kind.REGISTRY}  # fmt: skip
+    } - CONTAINERS - {Kind.CHILD_JOB, Kind.REGISTRY}  # fmt: skip
+
+
+def lifted(kind: Kind, theirs: Mapping[str, Any], ours: Asset) -> list[tuple[str, Any, Any]]:
+    """What stands in columns of ours, beside what the client says of it."""
+    outputs, context = theirs.get("outputs") or {}, theirs.get("creation_context") or {}
+    pairs = [("created_at", context.get("created_at"), ours.created_at and ours.created_at.isoformat())]
+    state = theirs.get("status") or (theirs.get("provisioning_state") if kind is not Kind.SCHEDULE else None)
+    pairs += [("status", state, ours.state)] if kind is not Kind.COMPUTE else []
+    pairs += [("status", theirs.get("state"), ours.state)]
+    pairs += [("display_name", theirs.get("display_name"), ours.name)] if kind in (Kind.JOB, Kind.SCHEDULE) else []
+    pairs += [("job_name", theirs.get("job_name"), ours.run)]
+    pairs += [("endpoint_name", theirs.get("endpoint_name"), ours.parent)]
+    place = (outputs.get("default") or {}).get("path") if kind is Kind.JOB else theirs.get("path")
+    pairs += [("path", place, ours.artifact_uri)]
+    return [(name, _to_the_millisecond(plain(name, said)), _to_the_millisecond(plain(name, held)))
+            for name, said, held in pairs if said is not None]  # fmt: skip
+
+
+def _to_the_millisecond(value: Any) -> Any:
+    """A column holds milliseconds."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\dT[\d:]{8})(\.\d{1,3})?\d*", value) if isinstance(value, str) else None
+    return found[1] + (found[2] or "").rstrip("0").rstrip(".") if found else value
+
+
+def test_what_stands_in_columns_is_what_the_client_says(told: Told) -> None:
+    pairs = {
+        (ask, name): (said, held)
+        for ask, one in told.gets.items()
+        if "!" not in one.theirs
+        for name, said, held in lifted(ask.kind, *one)
+    }
+    assert {name: pair for name, pair in pairs.items() if pair[0] != pair[1]} == {}
+    assert {name for _, name in pairs} == {"created_at", "status", "display_name", "job_name", "endpoint_name", "path"}
+    assert len(pairs) > 120
 
 
 def test_of_every_recorded_list_both_see_the_same_assets_and_say_the_same_of_each(told: Told) -> None:
@@ -285,3 +202,23 @@ def test_what_nobody_recorded_answers_404_and_is_said(told: Told) -> None:
     assert cut == {"" if path.count("/") == 1 else path.split("/")[2] for path in FIRST_PAGES}
     # Almost all was recorded in an older version of the API than either asks for today.
     assert all(recorded < asked for _, asked, recorded in told.replay.others)
+
+
+def test_a_sweep_of_the_recorded_workspace_claims_what_was_recorded_whole_and_says_what_was_not() -> None:
+    need(RECORDINGS.is_dir(), "the recorded exchanges are not here (../shared/data/azureml)")
+    clock = Clock()
+    with replayed(Recordings(RECORDINGS / "recordings").all) as replay:
+        reached = http(replay, 0)
+        config = AzureMlConfig(
+            arm=ArmConfig(http=reached), subscription=SUBSCRIPTION, resource_group=GROUP, workspace=WORKSPACE,
+            data_plane=reached, data_hosts=(), mlflow=False, history=False, posture=False,
+        )  # fmt: skip
+        with closing(AzureMl(config, clock.now, sleep=clock.sleep, monotonic=clock.monotonic)) as source:
+            reading = read(source)
+    whole = {one.scope.kind: len(one.assets) for one in reading.heard if one.error is None and not one.problems}
+    assert whole == {Kind.WORKSPACE: 1, Kind.SCHEDULE: 1, Kind.DATASTORE: 6, Kind.COMPONENT: 22}
+    models = reading.only(Kind.REGISTERED_MODEL)
+    assert len(models.assets) == 20
+    others = [one for one in reading.heard if one.scope.kind not in whole]
+    assert {one.error.trouble for one in others if one.error is not None} == {Trouble.NOT_FOUND}
+    assert all(one.error is not None for one in others)
