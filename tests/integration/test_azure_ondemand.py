@@ -5,104 +5,34 @@ Every request is watched: the loopback Azure raises at its end when anything but
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 from sqlalchemy import Engine, text
 
-from stocktake.demo.azure.content import Size
-from stocktake.demo.azure.estate import Estate
-from stocktake.demo.azure.jobs import Job
 from stocktake.demo.azure.seeded import TENANT
-from stocktake.demo.azure.workspace import Workspace
-from tests.azure.server import AzureServer, served
-from tests.integration.test_cli import Answer, Cli, configured
-from tests.needs import need
-from tests.servers.azurite import ACCOUNT, Azurite, azurite
-from tests.servers.entra import CLIENT, Entra, entra
-
-SECRET = "AZ_TEST_SECRET"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """A loopback Azure with storage and Entra, and a command line that is configured for it."""
-
-    server: AzureServer
-    storage: Azurite
-    entra: Entra
-    workspace: Workspace
-    cli: Cli
-    container: str
-
-    def run(self, *arguments: str, code: int = 0) -> Answer:
-        """Run a command; Microsoft's client takes seconds to import, so in this process."""
-        answer = self.cli(*arguments)
-        assert answer.code == code, answer
-        assert "experimental" not in answer.err
-        return answer
-
-    def job(self, **like: object) -> Job:
-        """The newest job that is so."""
-        return next(
-            one for one in self.workspace.jobs.newest() if all(getattr(one, name) == is_ for name, is_ in like.items())
-        )
+from tests.integration.ondemand import World, put, storage_in, world_in
+from tests.integration.test_cli import configured
+from tests.servers.azurite import Azurite
+from tests.servers.entra import CLIENT
 
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    here = importlib.util.find_spec("azure.ai") and importlib.util.find_spec("azure.ai.ml")
-    need(here, "azure-ai-ml is not installed; run: pip install -r requirements/azure.txt")
-    with azurite(tmp_path_factory.mktemp("azurite")) as running:
+    with storage_in(tmp_path_factory.mktemp("azurite")) as running:
         yield running
 
 
 @pytest.fixture
 def world(tmp_path: Path, storage: Azurite, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setenv(SECRET, "a-client-secret-of-this-test")
-    monkeypatch.chdir(tmp_path)
-    estate, container = Estate(), f"azureml-{uuid.uuid4().hex[:12]}"
-    workspace = estate.add_workspace("churn", size=Size(jobs=24))
-    other = estate.add_workspace("vision", group="ml-2", size=Size(jobs=3))
-    workspace.edit(
-        "datastores",
-        "workspaceartifactstore",
-        properties={"accountName": ACCOUNT, "endpoint": "127.0.0.1", "containerName": container},
-    )
-    with served(estate) as server, entra() as tokens:
-        words = {
-            "database": database_url,
-            "workspaces": [
-                {
-                    "name": f"our-{one.name}",
-                    "azureml": {
-                        "subscription": one.subscription, "resource_group": one.group, "workspace": one.name,
-                        "custom_cloud": {
-                            "resource_manager": server.arm, "authority": tokens.uri, "data_hosts": ["localhost"],
-                            "storage_endpoint": "127.0.0.1", "blobs": f"{storage.url}/{{account}}",
-                        },
-                        "credential": "service-principal", "tenant": TENANT, "client_id": CLIENT,
-                        "client_secret_env": SECRET, "ca_file": str(server.ca_file),
-                    },
-                }
-                for one in (workspace, other)
-            ],
-        }  # fmt: skip
-        cli = configured(tmp_path, yaml.safe_dump(words))
-        yield World(server=server, storage=storage, entra=tokens, workspace=workspace, cli=cli, container=container)
-
-
-def put(world: World, container_id: str, blobs: dict[str, bytes]) -> None:
-    world.storage.put(world.container, {f"ExperimentRun/{container_id}/{name}": body for name, body in blobs.items()})
+    with world_in(tmp_path, storage, database_url, monkeypatch) as made:
+        yield made
 
 
 def test_a_job_is_downloaded_by_our_own_identity_and_noted_and_no_key_is_asked_for(
@@ -246,7 +176,8 @@ def test_without_the_extra_one_line_says_how_to_install_it(tmp_path: Path) -> No
 def test_the_worker_and_every_other_command_do_without_microsofts_client() -> None:
     program = (
         "import json, sys, stocktake.worker, stocktake.cli.entry, stocktake.making, stocktake.wiring\n"
-        "import stocktake.cli.ondemand, stocktake.sources.azure_ondemand, stocktake.sources.azure_blobs\n"
+        "import stocktake.cli.download, stocktake.cli.ondemand, stocktake.sources.azure_ondemand\n"
+        "import stocktake.sources.azure_blobs\n"
         "print(json.dumps([m for m in sys.modules if m.startswith(('azure.ai', 'azure.storage', 'marshmallow'))]))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
@@ -256,6 +187,6 @@ def test_the_worker_and_every_other_command_do_without_microsofts_client() -> No
 def test_one_file_imports_microsofts_client_and_one_the_client_of_storage() -> None:
     service = Path(__file__).parents[2] / "service" / "stocktake"
     files = {file.name: file.read_text("utf-8") for file in service.rglob("*.py")}
-    for package, only in (("azure.ai", "azure_ondemand.py"), ("azure.storage", "azure_blobs.py")):
+    for package, only in (("azure.ai", "azure_mlclient.py"), ("azure.storage", "azure_blobs.py")):
         imports = re.compile(rf"^\s*(?:from|import) {re.escape(package)}\b", re.MULTILINE)
         assert [name for name, words in files.items() if imports.search(words)] == [only]

@@ -62,7 +62,7 @@ class Azurite:
         """Write blobs, the container first where it is not there."""
         from azure.storage.blob import ContainerClient
 
-        from stocktake.sources.azure_ondemand import TokenOnly
+        from stocktake.sources.azure_mlclient import TokenOnly
 
         with ContainerClient.from_container_url(
             self.container(container), credential=TokenOnly(storage_token), connection_verify=str(self.ca_file)

@@ -206,6 +206,61 @@ def test_a_body_that_is_no_object_or_has_no_name_is_refused_and_nothing_else_is_
         assert caught.value.trouble is Trouble.SHAPE
 
 
+@pytest.mark.parametrize("kind", ARM)
+@pytest.mark.parametrize("properties", ["text", [], ["a"], 7, True])
+def test_properties_that_are_no_object_are_a_problem_that_names_the_asset(kind: Kind, properties: Any) -> None:
+    body = {"id": f"{SCOPE}/models/m/versions/1", "name": "n1", "runId": "n1", "properties": properties}
+    with pytest.raises(SourceError, match="n1: its properties are not a JSON object") as caught:
+        parsed(kind, {"account": body} if kind is Kind.STORAGE_ACCOUNT else body)
+    assert caught.value.trouble is Trouble.SHAPE
+    step = parsed(Kind.JOB, {"id": f"{SCOPE}/jobs/j1", "name": "j1"})  # recorded: a step, asked for by name
+    assert parsed(Kind.JOB, {"id": f"{SCOPE}/jobs/j1", "name": "j1", "properties": None}) == step
+
+
+ELSEWHERE = SCOPE.removesuffix("/w") + "/other"
+
+
+@pytest.mark.parametrize(("named", "told"), [
+    (f"{SCOPE}/data/sales/versions/3", "sales/3"),
+    (SCOPE.upper().replace("/VERSIONS", "/versions") + "/data/sales/versions/3", "sales/3"),
+    (f"azureml:{SCOPE}/data/sales/versions/3", "sales/3"),
+    ("azureml://locations/x/workspaces/guid/data/sales/versions/3", "sales/3"),
+    ("azureml:sales:3", "sales/3"),
+    ("azureml:sales@latest", "sales@latest"),
+    *((other, other) for other in (
+        f"{ELSEWHERE}/data/sales/versions/3",
+        f"azureml:{ELSEWHERE}/data/sales/versions/3",
+        SCOPE.replace("/s/", "/s2/") + "/data/sales/versions/3",
+        "azureml://registries/shared/data/sales/versions/3",
+        "azureml://datastores/blobs/paths/data/sales/versions/3",
+        "https://account.blob.core.windows.net/c/data/sales/versions/3",
+    )),
+])  # fmt: skip
+def test_what_a_job_reads_is_called_by_its_key_if_it_is_in_this_workspace_and_by_its_whole_address_elsewhere(
+    named: str, told: str
+) -> None:
+    asset = parsed(Kind.JOB, make_job({"inputs": {"in": {"jobInputType": "uri_folder", "uri": named}}}))
+    assert asset.data_version == told
+    code = named.replace("/data/", "/codes/")
+    deployment = {
+        "id": f"{SCOPE}/onlineEndpoints/e/deployments/blue", "name": "blue",
+        "properties": {"codeConfiguration": {"codeId": code}},
+    }  # fmt: skip
+    expected = told if told != named else code
+    assert parsed(Kind.ONLINE_DEPLOYMENT, deployment).code_version == expected
+    assert parsed(Kind.JOB, make_job({"codeId": code})).code_version == expected
+
+
+@pytest.mark.parametrize("identifier", [
+    "/subscriptions/s/providers/Microsoft.MachineLearningServices/locations/westeurope/quotas/cores",
+    "/subscriptions/s/providers/microsoft.machinelearningservices/locations/WestEurope/quotas/cores",
+    "/Subscriptions/S/Providers/MICROSOFT.MACHINELEARNINGSERVICES/Locations/westeurope/quotas/cores",
+])  # fmt: skip
+def test_a_quota_has_one_key_in_whatever_case_azure_writes_its_id(identifier: str) -> None:
+    asset = parsed(Kind.QUOTA, {"id": identifier, "name": {"value": "cores"}})
+    assert asset.key == "locations/westeurope/quotas/cores"
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text("ab\x00é", max_size=3),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abc"), inner, max_size=2),

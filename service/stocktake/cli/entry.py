@@ -15,6 +15,7 @@ import typer
 from stocktake import __version__
 from stocktake.cli import (
     discover,
+    download,
     fetches,
     lineage,
     moving,
@@ -111,6 +112,7 @@ app.command("diff")(questions.diff)
 app.command("production")(production.production)
 app.command("lineage")(lineage.lineage)
 app.command("reconcile")(reconcile.reconcile)
+ondemand.job.command("download")(download.download)
 app.add_typer(ondemand.job)
 app.add_typer(ondemand.workspace)
 app.command("fetches")(fetches.fetches)

@@ -40,8 +40,8 @@ FETCH = (
     "operator", "error",
 )  # fmt: skip
 DOWNLOAD = (
-    "workspace", "key", "folder", "place", "told_by", "job_state", "blobs", "bytes", "there_before", "refused",
-    "examples", "error",
+    "workspace", "key", "output", "folder", "place", "told_by", "job_state", "blobs", "bytes", "there_before",
+    "refused", "examples", "error",
 )  # fmt: skip
 COUNTS = (
     "seen", "created", "updated", "deleted", "restored", "purged", "baseline", "carried", "withheld", "redacted",

@@ -28,6 +28,11 @@ _PLACE = (
 _VERSIONED = re.compile(
     rf"{_PLACE}/(models|data|environments|components)/([^/?]+)(?:/versions/([^/?]+))?/?\Z", re.IGNORECASE
 )
+_ANY_VERSION = re.compile(
+    rf"{_PLACE}/(?:codes|components|data|environments|featuresets|featurestoreentities|models)"
+    r"/([^/?]+)/versions/([^/?]+)/?\Z",
+    re.IGNORECASE,
+)
 _HOME = re.compile(r"/subscriptions/[^/]+/resourcegroups/[^/]+/providers/[^/]+/workspaces/[^/]+", re.IGNORECASE)
 _PROVIDER = re.compile(r"/providers/[^/]+", re.IGNORECASE)
 _SHORT = re.compile(r"azureml:([^:/@]+)(?::([^:/@]+)|@([^:/@]+))\Z")
@@ -74,6 +79,16 @@ def job(reference: Any, here: str | None) -> str | None:
     """Return the name of the job of this workspace that an address names, or whose output it does."""
     found = _JOB.match(reference) if isinstance(reference, str) else None
     return found[2] if found is not None and (found[1] is None or _is_here(found[1], here)) else None
+
+
+def short(reference: str, here: str | None) -> str:
+    """Return what a versioned asset of this workspace is called in a column: NAME/VERSION, or NAME@LABEL, by whatever
+    address it was named; anything else as it is written, so that what lies elsewhere is not taken for ours."""
+    if (found := _ANY_VERSION.match(reference)) is not None and _is_here(found[1], here):
+        return f"{found[2]}/{found[3]}"
+    if (named := _SHORT.match(reference)) is not None:
+        return f"{named[1]}/{named[2]}" if named[2] else f"{named[1]}@{named[3]}"
+    return reference
 
 
 def model_of(deployment: Mapping[str, Any]) -> Any:

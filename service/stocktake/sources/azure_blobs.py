@@ -28,10 +28,11 @@ from stocktake.sources.azure_blobs_folder import (
     written,
 )
 from stocktake.sources.azure_identity import Token
-from stocktake.sources.azure_ondemand import TokenOnly
+from stocktake.sources.azure_mlclient import TokenOnly
 
 AT_ONCE = 8  # blobs
 _CHUNK = 4 * 1024 * 1024  # bytes of each of them in memory
+_GRACE = 5.0  # seconds for what is under way, when something else ended it all
 _NAMED = 5  # of those that were refused, so many are told
 
 
@@ -74,7 +75,7 @@ class Fetched:
 
 
 class Blobs:
-    """The blobs below a prefix of a container."""
+    """The blobs below a prefix of a container; one without a slash at its end may be a blob itself."""
 
     def __init__(
         self, container: str, prefix: str, token: Token, *, ca_file: str | None = None, retries: int = 3
@@ -100,11 +101,12 @@ class Blobs:
                 metadata: Mapping[str, str] = one.metadata or {}
                 if {name.lower(): text for name, text in metadata.items()}.get("hdi_isfolder") == "true":
                     continue
-                if one.name.endswith("/") and not one.size:
+                name = _below(self._prefix, one.name)
+                if name is None or (one.name.endswith("/") and not one.size):
                     continue
                 md5 = one.content_settings.content_md5 if one.content_settings else None
                 yield Blob(
-                    name=one.name.removeprefix(self._prefix), path=one.name, size=one.size, etag=one.etag,
+                    name=name, path=one.name, size=one.size, etag=one.etag,
                     modified=one.last_modified, md5=bytes(md5) if md5 else None,
                 )  # fmt: skip
 
@@ -139,9 +141,10 @@ class Blobs:
                 _gather(running, fetched)
         finally:
             stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            wait(running, timeout=_GRACE)  # one that waits for a silent server is not waited for: its part can stay
             for done, one in running.items():  # what ended well meanwhile is there, though something else failed
-                if not done.cancelled() and done.exception() is None:
+                if done.done() and not done.cancelled() and done.exception() is None:
                     _count(fetched, one, there=done.result())
         with suppress(OSError):
             (root / PARTS).rmdir()
@@ -223,6 +226,14 @@ class Blobs:
             ) from None
         except exceptions.HttpResponseError as exc:
             raise _explained(self._where, exc) from None
+
+
+def _below(prefix: str, path: str) -> str | None:
+    """The name of a blob in the folder; None for one that merely begins like the prefix."""
+    if path == prefix:
+        return path.rpartition("/")[2]
+    below = path.removeprefix(prefix if prefix.endswith("/") else f"{prefix}/")
+    return below if below != path else None
 
 
 class _Ended(Exception):

@@ -153,6 +153,7 @@ class ArmLists:
             yield from self._confirm_by_list(row, keys)
             return
         alive: bool | None = None
+        there = list[str]()
         for key in keys:
             if parent_and_name(kind, key) is None:
                 continue
@@ -162,12 +163,24 @@ class ArmLists:
                 if exc.trouble not in (Trouble.PERMISSION, Trouble.NOT_FOUND, Trouble.SHAPE):
                     raise
                 continue
-            if isinstance(found, Item):
+            if isinstance(found, Item) and row.lists_otherwise:
+                there.append(key)
+            elif isinstance(found, Item):
                 yield key, found
             elif says_absent(kind, found):
                 alive = self._alive() if alive is None else alive
                 if alive:
                     yield key, None
+        if there:
+            yield from self._as_listed(row, frozenset(there))
+
+    def _as_listed(self, row: Row, keys: frozenset[str]) -> Iterator[tuple[str, Item | None]]:
+        """What is there, as its list shows it: in the words of a GET it would look changed. One that the list does not
+        show although it is there is left out: it can only be carried."""
+        parents = sorted({(parent_and_name(row.kind, key) or ("", key))[0] for key in keys})
+        for parent in parents:
+            for page in self._pages(row, self.place.path(row.lists[0], parent=parent)):
+                yield from ((one.key, one) for one in page.items if one.key in keys)
 
     def _item_path(self, row: Row, key: str) -> str:
         parent, name = parent_and_name(row.kind, key) or ("", key)

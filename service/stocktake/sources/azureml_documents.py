@@ -15,6 +15,7 @@ from stocktake.sources.azureml_jobs import parse_child_job, parse_job
 from stocktake.sources.azureml_left_out import kept
 from stocktake.sources.azureml_lifting import (
     deployment_key,
+    home_of,
     key_of,
     lifecycle,
     mapping,
@@ -38,11 +39,23 @@ GONE = frozenset({"SoftDeleted", "Deleted", "Gone"})
 def parse(kind: Kind, raw: bytes, *, owner_tags: Sequence[str] = ()) -> Asset:
     """Parse one raw item of a kind. Raises SourceError(SHAPE) naming the field that is missing or wrong."""
     try:
-        return _PARSERS[kind](as_object(decode(raw), str(kind)), owner_tags)
+        body = as_object(decode(raw), str(kind))
+        _require_properties(kind, body)
+        return _PARSERS[kind](body, owner_tags)
     except SourceError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as exc:
         raise shape_error(f"{kind} of an unknown structure ({type(exc).__name__})") from exc
+
+
+def _require_properties(kind: Kind, body: Mapping[str, Any]) -> None:
+    """Almost everything that an asset is, is in its `properties`: where that is something else than an object, nothing
+    of it can be believed. Null is the same as not there, and that is how the steps of a pipeline are shown."""
+    inner = mapping(body.get("account")) if kind is Kind.STORAGE_ACCOUNT else body
+    if not isinstance(inner.get("properties"), dict | None):
+        name = inner.get("runId") or inner.get("name")
+        named = f" {name}" if isinstance(name, str) else ""
+        raise shape_error(f"{kind}{named}: its properties are not a JSON object")
 
 
 def _asset(kind: Kind, key: str, body: Mapping[str, Any], owner_tags: Sequence[str], **lifted: Any) -> Asset:
@@ -183,7 +196,7 @@ def parse_environment_version(body: Mapping[str, Any], owner_tags: Sequence[str]
 def parse_component_version(body: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:
     """A version of a component."""
     spec = mapping(mapping(body.get("properties")).get("componentSpec"))
-    return _version(Kind.COMPONENT_VERSION, body, owner_tags, code_version=reference(spec.get("code")))
+    return _version(Kind.COMPONENT_VERSION, body, owner_tags, code_version=reference(spec.get("code"), home_of(body)))
 
 
 def _deployment(kind: Kind) -> Callable[[Mapping[str, Any], Sequence[str]], Asset]:
@@ -198,7 +211,7 @@ def _deployment(kind: Kind) -> Callable[[Mapping[str, Any], Sequence[str]], Asse
             owner_tags,
             name=name,
             parent=endpoint,
-            code_version=reference(code.get("codeId")),
+            code_version=reference(code.get("codeId"), home_of(body)),
         )
 
     return parse_deployment

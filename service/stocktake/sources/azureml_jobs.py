@@ -10,7 +10,7 @@ from typing import Any
 
 from stocktake.core.assets import Asset, Kind
 from stocktake.sources.azureml_left_out import WHILE_RUNNING, kept
-from stocktake.sources.azureml_lifting import key_of, lifecycle, mapping, moment, reference, tagged
+from stocktake.sources.azureml_lifting import home_of, key_of, lifecycle, mapping, moment, reference, tagged
 from stocktake.sources.mlflow_values import digest, first, required_text, text, without
 
 #: States that a job does not leave any more.
@@ -39,7 +39,7 @@ def parse_job(body: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:
     properties, system = mapping(body.get("properties")), mapping(body.get("systemData"))
     tags, facts = mapping(properties.get("tags")), mapping(properties.get("properties"))
     document, history = kept(Kind.JOB, without(body, _OURS)), mapping(body.get(HISTORY))
-    parameters, state = _parameters(properties), text(properties.get("status"))
+    parameters, state, home = _parameters(properties), text(properties.get("status")), home_of(body)
     return Asset(
         kind=Kind.JOB,
         key=key,
@@ -54,8 +54,8 @@ def parse_job(body: Mapping[str, Any], owner_tags: Sequence[str] = ()) -> Asset:
         started_at=moment(history.get("startTimeUtc")),
         ended_at=moment(history.get("endTimeUtc")) if state in ENDED else None,
         artifact_uri=text(mapping(mapping(properties.get("outputs")).get("default")).get("uri")),
-        code_version=first((*_commits(facts), reference(properties.get("codeId")))),
-        data_version=", ".join(sorted(set(_data(properties)))) or None,
+        code_version=first((*_commits(facts), reference(properties.get("codeId"), home))),
+        data_version=", ".join(sorted(set(_data(properties, home)))) or None,
         params_digest=digest(parameters) if parameters else None,
     )
 
@@ -111,14 +111,14 @@ def _inputs(properties: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, A
             yield name, value
 
 
-def _data(properties: Mapping[str, Any]) -> Iterator[str]:
+def _data(properties: Mapping[str, Any], home: str | None) -> Iterator[str]:
     """What a job reads: assets as NAME/VERSION, anything else by its address. AutoML names its data elsewhere."""
     for _, value in _inputs(properties):
-        if value.get("jobInputType") != "literal" and (found := reference(value.get("uri"))):
+        if value.get("jobInputType") != "literal" and (found := reference(value.get("uri"), home)):
             yield found
     task = mapping(properties.get("taskDetails"))
     for name in ("trainingData", "validationData", "testData"):
-        if found := reference(mapping(task.get(name)).get("uri")):
+        if found := reference(mapping(task.get(name)).get("uri"), home):
             yield found
 
 
@@ -139,5 +139,5 @@ def _datasets(run: Mapping[str, Any]) -> Iterator[str]:
             yield saved
     inputs = run.get("inputs")
     for value in inputs.values() if isinstance(inputs, dict) else ():
-        if found := reference(mapping(value).get("assetId")):
+        if found := reference(mapping(value).get("assetId"), None):
             yield found

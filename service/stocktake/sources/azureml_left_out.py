@@ -76,6 +76,7 @@ BY_KIND: Mapping[Kind, Sequence[Row]] = {
         Row("lastModifiedUtc", Why.MOVES, "what was modified shows as a change with its own times"),
         Row("lastModifiedBy", Why.MOVES, "goes with lastModifiedUtc; it is the service as often as a person"),
         Row("currentComputeTime", Why.MOVES, "a clock that runs while the job does"),
+        Row("queueingInfo.lastRefreshTimestamp", Why.MOVES, "when the queue was last looked at; why it waits is kept"),
         Row("lastStartTimeUtc", Why.MOVES, "moves while the job runs; startTimeUtc is kept"),
         Row("effectiveStartTimeUtc", Why.MOVES, "moves while the job runs; startTimeUtc is kept"),
         Row("tags._aml_system_ComputeTargetStatus", Why.MOVES, "node counts of the cluster while it runs"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from stocktake.core import references
 from stocktake.core.assets import Lifecycle
 from stocktake.core.errors import SourceError
 from stocktake.sources.mlflow_values import instant, milliseconds, shape_error, text
@@ -15,7 +16,8 @@ _VERSION_ID = re.compile(
     r"(?:^|/)(?:codes|components|data|environments|featuresets|featurestoreentities|models)/([^/]+)/versions/([^/?]+)",
     re.IGNORECASE,
 )
-_SHORT = re.compile(r"azureml:([^/:@]+)[:@]([^/]+)")
+_BELOW_PROVIDER = re.compile(r"/Microsoft\.MachineLearningServices/(.+)|/quotas/(.+)", re.IGNORECASE)
+_LOCATION = re.compile(r"^locations/[^/]+", re.IGNORECASE)
 _DEPLOYMENT_ID = re.compile(r"/(?:online|batch)Endpoints/([^/]+)/deployments/([^/?]+)", re.IGNORECASE)
 
 
@@ -66,24 +68,27 @@ def deployment_key(body: Mapping[str, Any], what: str) -> tuple[str, str]:
 def quota_key(body: Mapping[str, Any], what: str) -> str:
     """The id of a quota below the provider: the same name is in several places, and is an object besides."""
     whole = _id(body)
-    below = whole.partition("/Microsoft.MachineLearningServices/")[2] or whole.partition("/quotas/")[2]
-    if not below:
+    found = _BELOW_PROVIDER.search(whole)
+    if found is None:
         raise shape_error(f"{what} without an id")
-    return below
+    return _LOCATION.sub(lambda place: place[0].lower(), found[1] or found[2])
 
 
-def reference(value: Any) -> str | None:
-    """NAME/VERSION of an asset that is named by an ARM id, by azureml://... or by azureml:NAME:VERSION (or @LABEL);
-    anything else as it came; None where there is nothing."""
+def reference(value: Any, home: str | None) -> str | None:
+    """NAME/VERSION of an asset of this workspace that is named by an ARM id, by azureml://..., by azureml:NAME:VERSION
+    (NAME@LABEL); anything else, and what lies in another workspace or a registry, as it came; None where there is
+    nothing. `home` is where the workspace is (home_of)."""
     if isinstance(value, dict):  # {"referenceType": "Id", "assetId": ...}, {"referenceType": "DataPath", "path": ...}
         value = value.get("assetId") or value.get("id") or value.get("path")
     if not isinstance(value, str) or not value:
         return None
-    if found := _VERSION_ID.search(value):
-        return f"{found[1]}/{found[2]}"
-    if found := _SHORT.fullmatch(value):
-        return f"{found[1]}/{found[2]}"
-    return value
+    return references.short(value, home)
+
+
+def home_of(body: Mapping[str, Any]) -> str | None:
+    """Where the workspace is that an item of the resource manager lies in, by the item's own id; None where it says
+    none, as run-history does not."""
+    return references.home(body)
 
 
 def tagged(tags: Mapping[str, Any], names: Sequence[str]) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 from stocktake.demo.azure import graph, resources
 from stocktake.demo.azure.estate import MANAGEMENT_GROUP, REGISTRY, Estate, event_body
 from stocktake.demo.azure.job_views import arm_body
+from stocktake.demo.azure.listed import as_told
 from stocktake.demo.azure.pages import Pages
 from stocktake.demo.azure.seeded import TENANT, Body
 from stocktake.demo.azure.shelf import Shelf
@@ -255,7 +256,9 @@ class Arm:
             return {"value": []}
         if lowered[0] not in KINDS:
             raise no_route(request.path)
-        return self._shelved(request, workspace.shelf, [KINDS[lowered[0]], *parts[1:]])
+        path = [KINDS[lowered[0]], *parts[1:]]
+        answer = self._shelved(request, workspace.shelf, path)
+        return as_told(path, answer, workspace.body()["properties"]["workspaceId"])
 
     def _roles(self, request: Request, workspaces: Sequence[Workspace], scope: str) -> Body:
         at_scope = request.query.get("$filter", "").replace(" ", "") == "atScope()"

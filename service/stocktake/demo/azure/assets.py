@@ -85,7 +85,7 @@ def typed_version(segment: str, *, owner: str, seed: int, position: int, number:
     digest = guid(seed, sum(segment.encode()), position, number).replace("-", "")
     makers: dict[str, Any] = {
         "models": lambda: _model(owner, name, digest, job),
-        "data": lambda: _data(name, digest, data_type(position)),
+        "data": lambda: _data(owner, name, digest, data_type(position)),
         "environments": lambda: {
             "environmentType": "UserCreated", "image": "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04",
             "condaFile": '{"channels": ["conda-forge"], "dependencies": ["python=3.11", "scikit-learn"]}',
@@ -126,8 +126,9 @@ def _model(owner: str, name: str, digest: str, job: str | None) -> Body:
     return {"properties": properties, "flavors": flavors, "modelType": "mlflow_model", "modelUri": uri, "jobName": job}
 
 
-def _data(name: str, digest: str, kind: str) -> Body:
-    uri = f"azureml://datastores/workspaceblobstore/paths/LocalUpload/{digest}/{name}"
+def _data(owner: str, name: str, digest: str, kind: str) -> Body:
+    here = owner.replace("/providers/Microsoft.MachineLearningServices", "").replace("resourceGroups", "resourcegroups")
+    uri = f"azureml:/{here}/datastores/workspaceblobstore/paths/LocalUpload/{digest}/{name}"
     made: Body = {"dataUri": uri + (".csv" if kind == "uri_file" else "/"), "dataType": kind,
                   "autoDeleteSetting": None, "stage": None, "intellectualProperty": None}  # fmt: skip
     return made | ({"referencedUris": [uri]} if kind == "mltable" else {})

@@ -72,7 +72,10 @@ class Content:
     @property
     def place(self) -> Place:
         """What the bodies of jobs say about where they are."""
-        return Place(seed=self.seed, scope=self.scope, data_host=self._hosts()[1], data_names=self.size.data)
+        return Place(
+            seed=self.seed, scope=self.scope, location=self.location, data_host=self._hosts()[1],
+            data_names=self.size.data,
+        )  # fmt: skip
 
     def body(self) -> Body:
         """The workspace itself."""

@@ -23,9 +23,10 @@ COMMIT = "mlflow.source.git.commit"
 class Place:
     """What a job's bodies say about where it is: names that are the same in all bodies of a workspace."""
 
-    def __init__(self, *, seed: int, scope: str, data_host: str, data_names: int) -> None:
+    def __init__(self, *, seed: int, scope: str, location: str, data_host: str, data_names: int) -> None:
         self.seed = seed
         self.scope = scope
+        self.location = location
         self.data_host = data_host
         self.data_names = max(1, data_names)
 
@@ -119,8 +120,14 @@ def history_body(place: Place, job: Job, root: str | None = None) -> Body:
                     "instanceCount": 1, "gpuCount": 0, "priority": None, "region": None, "armId": None,
                     "properties": None},
         "retainForLifetimeOfWorkspace": None, "queueingInfo": None, "inputs": None,
-        "outputs": None,
+        "outputs": _became(place, job) or None,
     }  # fmt: skip
+
+
+def _became(place: Place, job: Job) -> Body:
+    """What the outputs with a name were registered as, in the words of the run history."""
+    here = f"azureml://locations/{place.location}/workspaces/{guid(place.seed, 61)}"
+    return {name: {"assetId": f"{here}/{path}", "type": "UriFolder"} for name, path in job.outputs.items()}
 
 
 def mlflow_run(place: Place, job: Job) -> Body:
@@ -179,8 +186,10 @@ def _inputs(place: Place, job: Job) -> Body:
 
 def _outputs(place: Place, job: Job) -> Body:
     uri = f"azureml://datastores/workspaceartifactstore/ExperimentRun/{place.container(job)}"
-    return {"default": {"description": None, "uri": uri, "assetName": None, "assetVersion": None,
-                        "mode": "ReadWriteMount", "jobOutputType": "uri_folder"}}  # fmt: skip
+    # Of an output with a name ARM tells the type alone: what became of it, run history tells.
+    return {name: {"description": None, "uri": uri if name == "default" else None, "assetName": None,
+                   "assetVersion": None, "mode": "ReadWriteMount", "jobOutputType": "uri_folder"}
+            for name in ("default", *job.outputs)}  # fmt: skip
 
 
 def _command(place: Place, job: Job) -> Body:

@@ -38,6 +38,7 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None
     number: int = 0  # among its siblings
+    outputs: Mapping[str, str] = field(default_factory=dict)  # name -> data/NAME/versions/VERSION that it became
     reused: str | None = None  # the step whose outputs this one took over instead of running
     run: bool = True  # whether MLflow knows it
     run_status: str | None = None  # what MLflow says instead of what follows from the status

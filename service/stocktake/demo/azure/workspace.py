@@ -85,6 +85,14 @@ class Workspace(Content):
         """Register a new version of a model, from a job's outputs if one is named; return the version."""
         return self._add_version("models", name, by, assets._model(self.scope, name, guid(sum(name.encode())), job))
 
+    def name_output(self, job: str, output: str, uri: str, *, kind: str = "uri_folder") -> str:
+        """Let a job have written an output with a name; return the data asset that it was registered as."""
+        name = f"azureml_{job}_output_data_{output}"
+        version = self._add_version("data", name, self.job(job).by, {"dataUri": uri, "dataType": kind})
+        became = self.job(job)
+        self.jobs.put(replace(became, outputs={**became.outputs, output: f"data/{name}/versions/{version}"}))
+        return f"{name}/{version}"
+
     def _add_version(self, kind: str, name: str, by: str, typed: Body) -> str:
         containers = self.shelf(kind)
         assert containers is not None
