@@ -182,6 +182,9 @@ def sweep(source: AzureMl) -> tuple[int, list[str]]:
                             known.parents.append(asset.key)
             except Exception as exc:  # noqa: BLE001 - which one it was is what the bench tells
                 partial.append(f"{kind}: {type(exc).__name__} {exc}")
+        if source.acts is not None:
+            now = _now()
+            items += sum(len(lines) for lines in source.acts(now - timedelta(hours=1), now))
     return items, partial
 
 

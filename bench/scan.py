@@ -47,6 +47,7 @@ class Fed:
     """The source under the benchmark: the pages of the corpus, split and parsed by the code of `mlflow_rest`."""
 
     name = "mlflow_rest"
+    acts = None
     kinds: Mapping[Kind, KindFacts] = {
         Kind.EXPERIMENT: KindFacts(sees_deleted=True),
         Kind.RUN: KindFacts(sees_deleted=True, partitioned=True),

@@ -199,6 +199,7 @@ def azureml_config(
         mlflow=azureml.mlflow,
         history=azureml.history,
         posture=azureml.posture,
+        activity_log=azureml.activity_log,
         owner_tags=settings.owner_tags,
         run_overlap=azureml.run_overlap,
         page_size=azureml.page_size,

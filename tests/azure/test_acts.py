@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from stocktake.demo.azure.workspace import Workspace
 from tests.azure.asking import NOW, asking, code, history, small
 
 
@@ -130,19 +131,62 @@ def test_acts_show_at_once_and_leave_a_line_in_the_activity_log() -> None:
         made = ask.get(f"{scope}/models/model-000/versions/{version}").json()
         container = ask.get(f"{scope}/models/model-000").json()
         nodes = ask.get(f"{scope}/computes/cpu-cluster").json()["properties"]["properties"]
-        log = ask.get(
-            f"/subscriptions/{workspace.subscription}/providers/Microsoft.Insights/eventtypes/management/values",
-            **{"$filter": "eventTimestamp ge '2026-03-01T00:00:00Z'"},
-        ).json()["value"]
+        log = ask.get(events(workspace), **{"$filter": "eventTimestamp ge '2026-03-01T00:00:00Z'"}).json()["value"]
         assert not ask.get(f"{scope}/schedules/schedule-000").json()["properties"]["isEnabled"]
     assert endpoint["properties"]["traffic"] == {"blue": 0, "green": 100}
     assert deployment["properties"]["model"] == made["id"]
     assert made["properties"]["jobName"] == workspace.jobs.at(3).name
     assert container["properties"]["latestVersion"] == version
     assert (nodes["nodeStateCounts"]["idleNodeCount"], nodes["nodeStateCounts"]["runningNodeCount"]) == (3, 0)
-    assert {(line["caller"], line["operationName"]["value"].rsplit("/", 2)[-2]) for line in log} == {
-        ("Ada Okafor", "onlineEndpoints"), ("Ada Okafor", "deployments"),
-    }  # fmt: skip
+    assert {(line["caller"], line["operationName"]["value"].partition("/workspaces/")[2]) for line in log} == {
+        ("ada.okafor@team.example", f"{one}/write")
+        for one in ("onlineEndpoints", "onlineEndpoints/deployments", "schedules", "models/versions")
+    }  # the cluster sits idle by itself
+    assert [line["status"]["value"] for line in log] == ["Succeeded", "Started"] * 4  # the newest first
+    assert len({line["operationId"] for line in log}) == 4
+    assert len({line["eventDataId"] for line in log}) == 8
+
+
+def events(workspace: Workspace) -> str:
+    return f"/subscriptions/{workspace.subscription}/providers/Microsoft.Insights/eventtypes/management/values"
+
+
+def test_the_activity_log_takes_the_filters_that_azure_documents_and_no_others() -> None:
+    estate, workspace = small()
+    other = estate.add_workspace("w2", group="elsewhere")
+    estate.tick(60)
+    began = estate.now()
+    workspace.disable_schedule("schedule-000")
+    estate.tick(60)
+    other.disable_schedule("schedule-000")
+    ge, le = f"eventTimestamp ge '{began.isoformat()}'", f" and eventTimestamp le '{began.isoformat()}'"
+    with asking(estate) as ask:
+
+        def found(text: str) -> list[str]:
+            answer = ask.get(events(workspace), **{"$filter": text})
+            if answer.status_code == 400:
+                return [code(answer)]
+            return [line["resourceId"].partition("/workspaces/")[2] for line in answer.json()["value"]]
+
+        both = ["w2/schedules/schedule-000"] * 2 + ["w1/schedules/schedule-000"] * 2
+        assert found(ge) == both
+        assert found(ge + le) == both[2:]
+        assert found(f"{ge} and resourceGroupName eq 'ELSEWHERE'") == both[:2]
+        assert found(f"{ge} and resourceUri eq '{workspace.scope}/schedules/schedule-000'") == both[2:]
+        for text in ("", "resourceGroupName eq 'ml'", f"{ge} and caller eq 'x'", f"{ge} or caller eq 'x'"):
+            assert found(text) == ["BadRequest"]
+
+
+def test_lines_of_the_activity_log_may_come_late() -> None:
+    estate, workspace = small()
+    estate.log_delay = timedelta(minutes=10)
+    workspace.disable_schedule("schedule-000")
+    with asking(estate) as ask:
+        since = {"$filter": "eventTimestamp ge '2026-03-01T00:00:00Z'"}
+        assert ask.get(events(workspace), **since).json()["value"] == []
+        estate.tick(600)
+        (_, began) = ask.get(events(workspace), **since).json()["value"]
+    assert began["submissionTimestamp"] > began["eventTimestamp"]
 
 
 def test_a_deleted_workspace_rests_for_fourteen_days() -> None:

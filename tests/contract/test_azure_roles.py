@@ -12,7 +12,8 @@ import pytest
 from stocktake.demo.azure.estate import Estate
 from stocktake.making import RESOURCE_GRAPH
 from stocktake.sources.arm_rights import BLOBS, Grant, action_of, grants
-from stocktake.sources.azureml_plan import BY_KIND, STORAGE_PARTS, Place, soft_deleted
+from stocktake.sources.azure_discovery import descendants
+from stocktake.sources.azureml_plan import ACTIVITY_LOG, BY_KIND, STORAGE_PARTS, Place, soft_deleted
 from tests.azure.server import served
 from tests.servers.azureml import azureml_source
 from tests.servers.reading import read
@@ -49,6 +50,7 @@ def planned() -> set[str]:
         if template
     }
     paths |= {ACCOUNT, *(ACCOUNT + below for below in STORAGE_PARTS.values()), soft_deleted("s"), RESOURCE_GRAPH}
+    paths |= {PLACE.path(ACTIVITY_LOG), descendants("g"), "/subscriptions/s", "/subscriptions/s/resourceGroups/g"}
     return {action_of(path) for path in paths}
 
 
@@ -63,6 +65,8 @@ def planned() -> set[str]:
         (f"{PLACE.scope}/providers/Microsoft.Insights/metrics", "Microsoft.Insights/metrics/read"),
         (f"{ACCOUNT}/blobServices/default", "Microsoft.Storage/storageAccounts/blobServices/read"),
         (RESOURCE_GRAPH, "Microsoft.ResourceGraph/resources/read"),
+        (PLACE.path(ACTIVITY_LOG), "Microsoft.Insights/eventtypes/values/read"),
+        (descendants("g"), "Microsoft.Management/managementGroups/descendants/read"),
     ],
 )  # fmt: skip
 def test_the_right_that_a_path_needs_is_its_types(path: str, action: str) -> None:

@@ -53,6 +53,7 @@ class Scripted:
     """Lists a World."""
 
     name = "scripted"
+    acts = None
     kinds: Mapping[Kind, KindFacts] = {
         Kind.EXPERIMENT: KindFacts(sees_deleted=True),
         Kind.RUN: KindFacts(sees_deleted=True, partitioned=True),

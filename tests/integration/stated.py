@@ -14,7 +14,7 @@ from stocktake import pipeline
 from stocktake.core.assets import PARTITIONED, Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
+from stocktake.sources.protocol import Acts, Identity, Item, KindFacts, Known, Listing, Page, Traffic
 from tests.integration.scripted import KEY, broken
 
 
@@ -25,6 +25,7 @@ class Stock:
     assets: dict[Kind, dict[str, Asset]] = field(default_factory=dict)
     failing: set[Kind] = field(default_factory=set)  # listed, and cut off after what came
     kinds: set[Kind] = field(default_factory=set)  # listed though there are none
+    log: Acts | None = None  # of who did what
 
     def put(self, kind: Kind, key: str, document: Mapping[str, Any] | None = None, **lifted: Any) -> None:
         """Add an asset, or replace it."""
@@ -58,6 +59,10 @@ class StatedSource:
         self.traffic = Traffic()
         self._stock = stock
         self._now = now
+
+    @property
+    def acts(self) -> Acts | None:
+        return self._stock.log
 
     def identify(self) -> Identity:
         return Identity(name="tester", filtered=False)
@@ -99,7 +104,9 @@ def _item(asset: Asset) -> Item:
     return Item(asset.key, msgspec.json.encode(asset))
 
 
-def scan(engine: Engine, stock: Stock, *, workspace: str = "ml", mode: Mode = Mode.SWEEP) -> pipeline.ScanReport:
+def scan(
+    engine: Engine, stock: Stock, *, workspace: str = "ml", mode: Mode = Mode.SWEEP, **options: Any
+) -> pipeline.ScanReport:
     """Scan what is stated."""
     return pipeline.scan(
         engine,
@@ -111,4 +118,5 @@ def scan(engine: Engine, stock: Stock, *, workspace: str = "ml", mode: Mode = Mo
         redactor=Redactor(KEY),
         key=KEY,
         guard=Guard(),
+        **options,
     )

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from stocktake.core.assets import Kind
-from stocktake.demo.azure.estate import Estate
+from stocktake.demo.azure.estate import MANAGEMENT_GROUP, Estate
 from stocktake.demo.azure.workspace import Workspace
-from stocktake.doctor import azure
-from stocktake.doctor.azure_rights import COSTS
+from stocktake.doctor import azure, discovery
+from stocktake.doctor.azure_rights import ACTORS, COSTS
 from stocktake.doctor.checks import Check, Level
-from stocktake.settings import load_settings
+from stocktake.settings import Settings, load_settings
 from stocktake.sources.azureml_plan import ROWS
 from tests.azure.config import TOKEN, configuration
 from tests.azure.server import AzureServer, served
@@ -86,13 +86,14 @@ def test_a_workspace_with_every_right_is_well(place: tuple[AzureServer, Workspac
         (f"{ML}/experiments/read", COSTS[Kind.EXPERIMENT]),
         (f"{ML}/experiments/runs/read", COSTS[Kind.RUN]),
         ("Microsoft.Authorization/roleAssignments/read", COSTS[Kind.ROLE_ASSIGNMENT]),
+        ("Microsoft.Insights/eventtypes/values/read", COSTS[ACTORS]),
     ],
 )  # fmt: skip
 def test_a_right_that_is_missing_is_named_with_its_scope_and_what_it_costs(
     place: tuple[AzureServer, Workspace], examine: Examine, action: str, cost: str
 ) -> None:
     server, workspace = place
-    server.estate.deny(workspace.scope, action)
+    server.estate.deny(f"/subscriptions/{workspace.subscription}", action)
     checks = examine()
     missing = told(checks, "rights")
     assert missing.level is Level.WARN
@@ -196,3 +197,50 @@ def test_what_is_switched_off_is_not_asked_for(place: tuple[AzureServer, Workspa
 
 def test_every_kind_that_is_asked_for_says_what_it_costs_not_to_see_it() -> None:
     assert {row.kind for row in ROWS} | {Kind.JOB, Kind.RUN, Kind.EXPERIMENT, Kind.STORAGE_ACCOUNT} <= set(COSTS)
+
+
+def looked(server: AzureServer, **where: Any) -> list[Check]:
+    """What doctor says of an entry of `discovery:`."""
+    access = {
+        "custom_cloud": {"resource_manager": server.arm, "data_hosts": ["localhost"]},
+        "credential": "token",
+        "token_env": TOKEN,
+        "ca_file": str(server.ca_file),
+    }
+    settings = Settings.model_validate({"discovery": [{"name": "platform", "azureml": access, **where}]})
+    return list(discovery.entry(settings, settings.discovery[0], {TOKEN: server.token()}))
+
+
+def test_an_entry_of_discovery_that_sees_everything_is_well(place: tuple[AzureServer, Workspace]) -> None:
+    server, _ = place
+    server.estate.add_workspace("other", subscription=1, tags={"env": "test"})
+    (check,) = looked(server, management_group=MANAGEMENT_GROUP)
+    assert (check.level, check.check) == (Level.OK, "discovery platform")
+    assert check.message.startswith("2 workspaces in ")
+    (check,) = looked(server, management_group=MANAGEMENT_GROUP, tags=["env=test"])
+    assert check.message.startswith("1 workspaces in ")
+
+
+def test_the_right_that_discovery_lacks_is_named_with_what_it_costs(place: tuple[AzureServer, Workspace]) -> None:
+    server, _ = place
+    group = f"/providers/Microsoft.Management/managementGroups/{MANAGEMENT_GROUP}"
+    server.estate.deny(group, "Microsoft.Management/managementGroups/descendants/read")
+    lacking, well = looked(server, management_group=MANAGEMENT_GROUP)
+    assert lacking.level is Level.WARN
+    assert lacking.message.startswith(f"{group} could not be looked at: what is below it is not told: ")
+    assert "lacks Microsoft.Management/managementGroups/descendants/read" in lacking.message
+    assert lacking.message.endswith("are not taken for gone")
+    assert well.level is Level.OK  # Resource Graph shows them all the same
+
+
+def test_an_entry_without_its_secret_is_a_failure(place: tuple[AzureServer, Workspace]) -> None:
+    server, workspace = place
+    server.estate.deny(f"/subscriptions/{workspace.subscription}")
+    assert looked(server, subscriptions=[workspace.subscription])[0].level is Level.WARN
+    access = {"credential": "token", "token_env": "NOT_SET"}
+    settings = Settings.model_validate(
+        {"discovery": [{"name": "platform", "azureml": access, "subscriptions": [workspace.subscription]}]}
+    )
+    (check,) = discovery.entry(settings, settings.discovery[0], {})
+    assert check.level is Level.FAIL
+    assert "NOT_SET" in str(check.next_step)

@@ -245,6 +245,28 @@ def test_a_workspace_that_never_was_is_an_error_and_so_is_another_group(azure: t
         assert caught.value.trouble is Trouble.NOT_FOUND
 
 
+def test_who_did_what_cannot_be_read_and_nothing_else_is_less_complete(azure: tuple[AzureServer, Workspace]) -> None:
+    server, workspace = azure
+    workspace.disable_schedule("schedule-000")
+    assert {line.key for line in sweep(server, workspace).acts} == {"schedule-000"}
+    server.faults.status(500, "eventtypes/values", times=None)
+    reading = sweep(server, workspace, retries=0)
+    assert troubles(reading) == {}
+    assert {heard.promise for heard in reading.heard} == {ScopeState.COMPLETE}
+    assert reading.acts_error is not None
+    assert reading.acts_error.trouble is Trouble.SERVER
+    with source_of(server, workspace, activity_log=False) as source:
+        assert source.acts is None
+
+
+def test_a_line_without_an_id_is_no_line_that_is_passed_over(azure: tuple[AzureServer, Workspace]) -> None:
+    server, workspace = azure
+    server.faults.unknown_item("eventtypes/values", {"odd": True})
+    reading = sweep(server, workspace)
+    assert reading.acts_error is not None
+    assert reading.acts_error.trouble is Trouble.SHAPE
+
+
 # How often is asked
 
 

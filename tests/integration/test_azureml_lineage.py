@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from stocktake.core.assets import Mode
 from tests.integration.auditing import age
-from tests.integration.test_azureml_story import Told, told
+from tests.integration.azureml_told import Told
+from tests.integration.test_azureml_story import told
 from tests.integration.test_cli import configured
 from tests.integration.test_lineage import asked, distinct, of_core, standing
 from tests.integration.test_reconcile import HOURS

@@ -142,7 +142,8 @@ def test_a_change_names_what_differs_and_between_which_looks(
             assert any(word in path for path in paths), (word, paths)
         assert change["includes"] == one.includes
         assert change["not_before"] < change["not_after"]
-        assert change["actor"] == "unknown"
+        assert change["actor"] == one.actor
+        assert change["actor_source"] == (None if one.actor == "unknown" else "Azure activity log")
         assert change["name"] in seen.story
 
 

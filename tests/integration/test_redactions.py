@@ -269,6 +269,8 @@ _OURS = {
     },
     "discovery_scope": {"entry", "path", "trouble"},
     "discovery_event": {"key", "name", "entry", "event", "before", "after"},
+    "act": {"kind", "operation", "operation_id", "event_id"},
+    "act_log": {"trouble"},
     "heartbeat": {"holder"},
     "cut_listing": {"kind"},
 }

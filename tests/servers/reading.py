@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from stocktake.core.actors import Line
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import SourceError
 from stocktake.sources.http import HttpConfig
@@ -34,6 +35,8 @@ class Reading:
     """One pass."""
 
     heard: list[Heard]
+    acts: list[Line] = field(default_factory=list)
+    acts_error: SourceError | None = None
 
     def assets(self, kind: Kind) -> dict[str, Asset]:
         """What was seen of a kind, by key."""
@@ -50,7 +53,7 @@ class Reading:
 
 
 def read(source: Source, mode: Mode = Mode.SWEEP, known: PlainKnown | None = None) -> Reading:
-    """Consume every listing; an error ends its scope, and only that."""
+    """Consume every listing, then the log of who did what; an error ends its scope, and only that."""
     heard = []
     for listing in source.listings(mode, known or PlainKnown()):
         one = Heard(listing.scope, listing.promise)
@@ -62,7 +65,14 @@ def read(source: Source, mode: Mode = Mode.SWEEP, known: PlainKnown | None = Non
         except SourceError as exc:
             one.error = exc
         heard.append(one)
-    return Reading(heard)
+    reading = Reading(heard)
+    if source.acts is not None:
+        try:
+            for lines in source.acts(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)):
+                reading.acts += lines
+        except SourceError as exc:
+            reading.acts_error = exc
+    return reading
 
 
 class Clock:

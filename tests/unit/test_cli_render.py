@@ -121,6 +121,10 @@ def test_a_story_says_what_was_folded_into_it_and_by_whom() -> None:
     named = change | {"actor": "eve", "actor_source": "activity log"}
     assert words.what(named, several=True).startswith("experiment deleted by eve (activity log)\n")
     assert words.what(named, several=True).endswith("\nin research")
+    doubted = change | {"actor_source": "activity log: one of ada, bo"}
+    assert words.what(doubted, several=False).startswith(
+        "experiment deleted by unknown (activity log: one of ada, bo)\n"
+    )
 
 
 def test_long_values_are_cut_visibly() -> None:

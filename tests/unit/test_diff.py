@@ -121,6 +121,7 @@ def test_the_author_is_read_from_where_the_kind_has_it() -> None:
     assert author({"info": {"user_id": "ada"}}) == "ada"
     assert author({"user_id": "ada"}) == "ada"
     assert author({"info": {"user_id": ""}}) is None
+    assert author({"info": {"user_id": "unknown"}}) is None  # as MLflow's client says where it does not know
 
 
 @pytest.mark.parametrize(

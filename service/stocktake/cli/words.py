@@ -104,6 +104,7 @@ def _readable(path: str, value: Any, zone: tzinfo | None) -> Any:
 
 
 def actor(item: Mapping[str, Any]) -> str:
-    """Write who did it, and how that is known; nobody is named unless a source named them."""
+    """Write who did it, and how that is known; nobody is named unless a source named them. A source without a name
+    says who it may have been."""
     name, source = clean(str(item.get("actor") or "unknown")), item.get("actor_source")
-    return f"{name} ({clean(str(source))})" if source and name != "unknown" else name
+    return f"{name} ({clean(str(source))})" if source else name

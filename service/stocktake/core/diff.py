@@ -144,7 +144,8 @@ def author(document: Mapping[str, Any]) -> str | None:
     """Who made the asset, as the client claimed; good for its creation, never for a later edit."""
     info = document.get("info")
     value = info.get("user_id") if isinstance(info, Mapping) else document.get("user_id")
-    return value if isinstance(value, str) and value else None
+    # MLflow's client says "unknown" where it does not know: that names nobody.
+    return value if isinstance(value, str) and value not in ("", "unknown") else None
 
 
 def _step(path: str, name: str) -> str:

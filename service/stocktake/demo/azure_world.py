@@ -14,8 +14,9 @@ from typing import Any
 
 from stocktake.demo.azure.azure import Azure, bearer
 from stocktake.demo.azure.content import Size
-from stocktake.demo.azure.estate import Estate
+from stocktake.demo.azure.estate import Estate, known_as
 from stocktake.demo.azure.listener import Listener
+from stocktake.demo.azure.seeded import PEOPLE
 from stocktake.demo.azure.tls import loopback
 from stocktake.demo.azure.workspace import Workspace
 from stocktake.demo.changes import Expected
@@ -23,6 +24,7 @@ from stocktake.demo.changes import Expected
 NAME = "credit-scoring"
 TOKEN = "STOCKTAKE_DEMO_AZURE_TOKEN"  # noqa: S105 - the name of a variable
 NIGHT_SHIFT, MODEL, RETIRED = "fraud-night-shift", "fraud-detector", "model-001"
+_ADA, _BO, _CHIARA = PEOPLE[:3]
 _SIZE = Size(jobs=30, live=0, experiments=2, types=("Command",) * 4 + ("Pipeline",))
 _PASSES = timedelta(hours=1)  # of the estate's time between the two looks; it ends at the true time
 
@@ -38,12 +40,12 @@ class AzureStep:
 
 def _retrained(workspace: Workspace) -> None:
     workspace.move_job(NIGHT_SHIFT, "Completed")
-    workspace.register_model(MODEL, job=NIGHT_SHIFT)
+    workspace.register_model(MODEL, job=NIGHT_SHIFT, by=_ADA)
 
 
 def _released(workspace: Workspace) -> None:
-    workspace.deploy_model("online-000", "green", MODEL, "2")
-    workspace.shift_traffic("online-000", {"green": 100})
+    workspace.deploy_model("online-000", "green", MODEL, "2", by=_BO)
+    workspace.shift_traffic("online-000", {"green": 100}, by=_BO)
 
 
 STEPS: tuple[AzureStep, ...] = (
@@ -54,26 +56,36 @@ STEPS: tuple[AzureStep, ...] = (
             Expected(kind="job", name=NIGHT_SHIFT, type="updated", fields=("status",)),
             Expected(kind="run", name=NIGHT_SHIFT, type="updated", fields=("status", "end_time")),
             Expected(kind="registered_model", name=MODEL, type="updated", fields=("latestVersion",)),
-            Expected(kind="model_version", name=f"{MODEL}/2", type="created"),
+            Expected(kind="model_version", name=f"{MODEL}/2", type="created", actor=known_as(_ADA)),
         ),
     ),
     AzureStep(
         what=f"online-000: the deployment green serves {MODEL} version 2, and gets all of the traffic",
         act=_released,
         expected=(
-            Expected(kind="online_deployment", name="green", type="updated", fields=("model",)),
-            Expected(kind="online_endpoint", name="online-000", type="updated", fields=("traffic",)),
+            Expected(kind="online_deployment", name="green", type="updated", fields=("model",), actor=known_as(_BO)),
+            Expected(
+                kind="online_endpoint", name="online-000", type="updated", fields=("traffic",), actor=known_as(_BO)
+            ),
         ),
     ),
     AzureStep(
         what="schedule-000: the weekly retraining is switched off",
-        act=lambda workspace: workspace.disable_schedule("schedule-000"),
-        expected=(Expected(kind="schedule", name="weekly retraining", type="updated", fields=("isEnabled",)),),
+        act=lambda workspace: workspace.disable_schedule("schedule-000", by=_CHIARA),
+        expected=(
+            Expected(
+                kind="schedule",
+                name="weekly retraining",
+                type="updated",
+                fields=("isEnabled",),
+                actor=known_as(_CHIARA),
+            ),
+        ),
     ),
     AzureStep(
         what=f"{RETIRED}: the model is archived",
-        act=lambda workspace: workspace.archive_model(RETIRED),
-        expected=(Expected(kind="registered_model", name=RETIRED, type="deleted"),),
+        act=lambda workspace: workspace.archive_model(RETIRED, by=_CHIARA),
+        expected=(Expected(kind="registered_model", name=RETIRED, type="deleted", actor=known_as(_CHIARA)),),
     ),
     AzureStep(
         what="cpu-cluster: three nodes are left idle",
@@ -102,9 +114,9 @@ class AzureWorld:
         return {"name": NAME, "azureml": azureml}
 
     def change(self, tell: Callable[[str], None]) -> None:
-        """Do every step; an hour passes meanwhile."""
+        """Do every step; an hour passes meanwhile, and ends now: the activity log says when somebody did what."""
         with self._estate.lock:
-            self._estate.tick(_PASSES.total_seconds())
+            self._estate.tick((datetime.now(UTC) - self._estate.now()).total_seconds())
             for step in STEPS:
                 tell(step.what)
                 step.act(self._workspace)

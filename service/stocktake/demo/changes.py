@@ -30,6 +30,7 @@ class Expected:
     type: str
     fields: tuple[str, ...] = ()
     includes: dict[str, int] = field(default_factory=dict)  # changes told as part of this one, by kind
+    actor: str = "unknown"  # whom a source names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

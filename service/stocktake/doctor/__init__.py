@@ -1,6 +1,7 @@
 """What an operator checks before running anything. Every check looks at the real thing and says what to do.
 
-It reads, like everything else here: a watched server is asked for its first page of experiments and no more.
+It reads, like everything else here: a watched server is asked for its first page of experiments and no more, and what
+`discovery:` names is looked at once.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from stocktake.doctor import machine, servers
+from stocktake.doctor import discovery, machine, servers
 from stocktake.doctor.checks import Check, Level
 from stocktake.settings import Settings
 from stocktake.store.ledger import WorkspaceStatus
@@ -30,3 +31,5 @@ def examine(
         yield from machine.place(workspace, known.get(workspace.name))
         yield from machine.schedule(settings, workspace, known.get(workspace.name))
         yield from servers.workspace(settings, workspace, environ)
+    for one in settings.discovery if names is None else ():
+        yield from discovery.entry(settings, one, environ)

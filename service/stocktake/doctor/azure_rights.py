@@ -6,19 +6,20 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stocktake.core.assets import Kind
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.doctor.checks import Check, ok, warn
 from stocktake.settings import WorkspaceSettings
+from stocktake.sources import azureml_activity
 from stocktake.sources.arm import Arm
 from stocktake.sources.arm_errors import AzureError, explain
 from stocktake.sources.arm_rights import BLOBS, action_of, grants
 from stocktake.sources.azureml import AzureMlConfig
 from stocktake.sources.azureml_hosts import data_plane
-from stocktake.sources.azureml_plan import JOBS, ROWS, STORAGE, STORAGE_PARTS, Place
+from stocktake.sources.azureml_plan import ACTIVITY_LOG, JOBS, ROWS, STORAGE, STORAGE_PARTS, Place
 from stocktake.sources.http import HttpClient
 
 _GUIDE = "docs/how-to/azure-permissions.md"
@@ -27,8 +28,10 @@ _EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 _RUNS = "/api/2.0/mlflow/runs/search"
 _PERMISSIONS = "2022-04-01"
 
+#: What the right to read who did what is told by, among the kinds.
+ACTORS = "activity log"
 #: What it costs not to see a kind. Whatever it is, what was known of it stays as it was, and nothing is taken for gone.
-COSTS: Mapping[Kind, str] = {
+COSTS: Mapping[str, str] = {
     Kind.JOB: "jobs are not seen, with their states, inputs and outputs; runs of MLflow still are",
     Kind.SCHEDULE: "schedules are not seen, nor that one was disabled",
     Kind.COMPUTE: "compute is not seen: its size, state and idle time",
@@ -54,6 +57,7 @@ COSTS: Mapping[Kind, str] = {
     Kind.STORAGE_ACCOUNT: "how the storage account is secured is not known",
     Kind.EXPERIMENT: "experiments and runs are not seen",
     Kind.RUN: "runs are not seen, with their metrics, parameters and tags",
+    ACTORS: "who changed something stays unknown; what changed is seen all the same",
 }
 
 
@@ -62,10 +66,10 @@ class _Found:
     """What asking showed."""
 
     read: int = 0
-    lacking: dict[tuple[str, str], list[Kind]] = field(default_factory=dict)  # (right, scope) -> what it costs
-    broken: list[tuple[Kind, SourceError]] = field(default_factory=list)
+    lacking: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # (right, scope) -> what it costs
+    broken: list[tuple[str, SourceError]] = field(default_factory=list)
 
-    def failed(self, kind: Kind, exc: SourceError, action: str, scope: str) -> None:
+    def failed(self, kind: str, exc: SourceError, action: str, scope: str) -> None:
         if exc.trouble is not Trouble.PERMISSION:
             self.broken.append((kind, exc))
             return
@@ -85,6 +89,8 @@ def rights(
         _storage(arm, storage, found)
     if config.mlflow:
         _mlflow(config, place, properties.get("mlFlowTrackingUri"), found)
+    if config.activity_log:
+        _activity(arm, place, found)
     for (action, scope), kinds in found.lacking.items():
         cost = "; ".join(COSTS.get(kind, f"{kind} is not seen") for kind in kinds)
         yield warn("rights", f"the identity lacks {action} on {scope}: {cost}", _STEP, one.name)
@@ -146,6 +152,17 @@ def _mlflow(config: AzureMlConfig, place: Place, tracking: object, found: _Found
                 found.read += 1
     except SourceError as exc:
         found.failed(kind, exc, right, place.scope)
+
+
+def _activity(arm: Arm, place: Place, found: _Found) -> None:
+    """The last minute of the activity log."""
+    now = datetime.now(UTC)
+    try:
+        next(azureml_activity.pages(arm, place, None, now - timedelta(minutes=1), now))
+        found.read += 1
+    except SourceError as exc:
+        path = place.path(ACTIVITY_LOG)
+        found.failed(ACTORS, exc, action_of(path), path.partition("/providers/")[0])
 
 
 def _tier(one: WorkspaceSettings, arm: Arm, account: str, *, whole: bool) -> Check:

@@ -20,6 +20,7 @@ from stocktake.core.errors import UNOBSERVABLE, ConfigError, SourceError, Stoppe
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.pipeline.absence import Ended, Judge
+from stocktake.pipeline.actors import Naming
 from stocktake.pipeline.beside import Beside
 from stocktake.pipeline.cutting import Part
 from stocktake.pipeline.intake import Intake, epoch
@@ -155,6 +156,8 @@ class _Pass:
         if failure is not None and self.stop():
             raise Stopped  # it was us who cut the request off: that says nothing about the server
         self.flush()
+        if failure is None and (log := self.source.acts) is not None:
+            self._naming.name(log)
         return self._finish(failure)
 
     def _take(self, listing: Listing) -> SourceError | None:
@@ -363,6 +366,12 @@ class _Pass:
             finished_at=finished_at,
             traffic=traffic,
             redactions=self.intake.redactions,
+        )
+
+    @property
+    def _naming(self) -> Naming:
+        return Naming(
+            connection=self.connection, claim=self.claim, clock=self.clock, redactor=self.redactor, stop=self.stop
         )
 
     def _tell(self, listing: Listing) -> None:

@@ -122,6 +122,11 @@ class AzureAccessSettings(Model):
         description="Whether the storage account, role assignments, private endpoints and diagnostic settings are read:"
         " rights outside the workspace are needed for that.",
     )
+    activity_log: bool = Field(
+        True,
+        description="Whether the Azure activity log is read, which names who changed what through the resource manager."
+        " Who it names is stored: a mail address, or the id of an application.",
+    )
     budget: int = Field(
         20_000,
         ge=50,

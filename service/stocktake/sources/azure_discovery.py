@@ -124,11 +124,12 @@ class AzureDiscovery:
         if config.management_group is None:
             groups = [f"/subscriptions/{one}/resourceGroups/{group}" for one, group in config.resource_groups]
             return [f"/subscriptions/{one}" for one in config.subscriptions] + groups, [], True
-        path = f"/providers/Microsoft.Management/managementGroups/{quote(config.management_group, safe='')}"
+        below_it = descendants(config.management_group)
+        path = below_it.removesuffix("/descendants")
         below: list[str] = []
         try:
             with self._arm() as arm:
-                for page in arm.pages(f"{path}/descendants", _GROUPS_VERSION):
+                for page in arm.pages(below_it, _GROUPS_VERSION):
                     below += [
                         f"/subscriptions/{str(item.get('name', '')).lower()}"
                         for item in map(_object, page.items)
@@ -296,6 +297,11 @@ class AzureDiscovery:
                 self._requests += arm.requests
                 self._open.discard(arm)
             arm.close()
+
+
+def descendants(management_group: str) -> str:
+    """The list of what is below a management group, subscriptions and groups at every depth."""
+    return f"/providers/Microsoft.Management/managementGroups/{quote(management_group, safe='')}/descendants"
 
 
 def key_of(resource_manager: str, subscription: str, group: str, workspace: str) -> str:

@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from stocktake.core.actors import Line
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, SourceError, Trouble
-from stocktake.sources import mlflow_documents
+from stocktake.sources import azureml_activity, mlflow_documents
 from stocktake.sources.arm import Arm, ArmConfig
 from stocktake.sources.azureml_arm import GONE, ArmLists, may_be_taken_up
 from stocktake.sources.azureml_data_plane import DataPlaneClients, is_root
@@ -34,7 +35,7 @@ from stocktake.sources.mlflow_pages import encode
 from stocktake.sources.mlflow_rest import Dialect, MlflowRestConfig
 from stocktake.sources.mlflow_values import decode
 from stocktake.sources.prefetch import prefetch
-from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic, failing
+from stocktake.sources.protocol import Acts, Identity, Item, KindFacts, Known, Listing, Page, Traffic, failing
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class AzureMlConfig:
     mlflow: bool = True
     history: bool = True
     posture: bool = True
+    activity_log: bool = True
     owner_tags: tuple[str, ...] = ("owner", "team", "contact")
     run_overlap: timedelta = timedelta(hours=1)
     page_size: int = 1000
@@ -195,6 +197,16 @@ class AzureMl:
         except SourceError as exc:
             log.info("an asset could not be confirmed", extra={"action": "confirm_failed", "trouble": exc.trouble})
         return answers
+
+    @property
+    def acts(self) -> Acts | None:
+        """The activity log of the workspace's resource group."""
+        return self._acts if self._config.activity_log else None
+
+    def _acts(self, since: datetime, until: datetime) -> Iterator[Sequence[Line]]:
+        if self._arm_error is not None and self._arm_is_down():
+            raise self._arm_error
+        yield from azureml_activity.pages(self._arm, self._place, self._lists.storage_id, since, until)
 
     # ---- the workspace itself ---------------------------------------------------------------------------------------
 

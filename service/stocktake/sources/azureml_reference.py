@@ -9,7 +9,16 @@ from pathlib import Path
 from stocktake.core.assets import Kind
 from stocktake.sources.azureml_left_out import BY_KIND, EVERYWHERE, WHILE_RUNNING
 from stocktake.sources.azureml_left_out import Row as Left
-from stocktake.sources.azureml_plan import JOBS, ROWS, STORAGE, STORAGE_PARTS, WORKSPACE, Row
+from stocktake.sources.azureml_plan import (
+    ACTIVITY_LOG,
+    ACTIVITY_VERSION,
+    JOBS,
+    ROWS,
+    STORAGE,
+    STORAGE_PARTS,
+    WORKSPACE,
+    Row,
+)
 
 _BEGIN, _END = "<!-- begin: {} (written by `python -m stocktake.sources.azureml_reference`) -->", "<!-- end: {} -->"
 
@@ -25,6 +34,8 @@ def requests() -> Iterator[str]:
     storage = "<br>".join(f"`{{storage}}{below}`" for below in ("", *STORAGE_PARTS.values()))
     yield _request(STORAGE, storage, str(1 + len(STORAGE_PARTS)), str(1 + len(STORAGE_PARTS)))
     yield _request(JOBS, f"`{JOBS.lists[0]}`; one by name: `{JOBS.item}`", "pages", "1 per job that runs or is new")
+    since = "pages of the time since the last pass, and of an hour before"
+    yield f"| who did what | `{ACTIVITY_LOG}`<br>$filter=... | {ACTIVITY_VERSION} | {since} | the same |"
 
 
 def left_out() -> Iterator[str]:

@@ -69,6 +69,7 @@ class MlflowDatabase:
     """A watched backend database. Made for one scan; its pages are read one ahead in a thread of their own."""
 
     name = "mlflow_database"
+    acts = None  # MLflow keeps no log of who did what
     kinds: Mapping[Kind, KindFacts] = {
         Kind.WORKSPACE: KindFacts(sees_deleted=False),
         Kind.EXPERIMENT: KindFacts(sees_deleted=True),

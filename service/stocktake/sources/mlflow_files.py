@@ -59,6 +59,7 @@ class MlflowFiles:
     """A watched folder. Made for one scan."""
 
     name = "mlflow_files"
+    acts = None  # MLflow keeps no log of who did what
     kinds: Mapping[Kind, KindFacts] = {
         Kind.WORKSPACE: KindFacts(sees_deleted=False),
         Kind.EXPERIMENT: KindFacts(sees_deleted=True),

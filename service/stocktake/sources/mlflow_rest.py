@@ -75,6 +75,7 @@ class MlflowRest:
     """A watched MLflow server. Made for one scan; its pages are read one ahead in a thread of their own."""
 
     name = "mlflow_rest"
+    acts = None  # MLflow keeps no log of who did what
     kinds: Mapping[Kind, KindFacts] = {
         Kind.WORKSPACE: KindFacts(sees_deleted=False),
         Kind.EXPERIMENT: KindFacts(sees_deleted=True),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from stocktake.core.actors import Line
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import SourceError
 
@@ -180,12 +181,21 @@ class Traffic:
     observer: Callable[[int | None, float, int, bool], None] | None = None
 
 
+#: The pages of a log that says who did what, from a time until a time by that log's own clock. Raises SourceError.
+Acts = Callable[[datetime, datetime], Iterator[Sequence[Line]]]
+
+
 class Source(Protocol):
     """One watched place. An instance is made for one scan (by wiring), used by one thread, and closed after it."""
 
     name: str  # the adapter's name: "mlflow_rest", ...
     kinds: Mapping[Kind, KindFacts]
     traffic: Traffic
+
+    @property
+    def acts(self) -> Acts | None:
+        """Reads the log of who did what; None where there is none, or where it is not to be read."""
+        ...
 
     def identify(self) -> Identity:
         """Say who we are. Raises SourceError when the place cannot be reached or entered."""

@@ -66,6 +66,8 @@ PLACES = (
     Place("discovered", ("why", "next_step"), ("tags",)),
     Place("discovery_scope", ("why", "next_step")),
     Place("discovery_event", ("why",)),
+    Place("act", ("key", "caller")),
+    Place("act_log", ("error", "next_step")),
 )
 #: Where it cannot be removed: what something that is still there is known by.
 FIXED = (

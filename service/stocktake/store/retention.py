@@ -59,11 +59,18 @@ WITH gone AS (DELETE FROM asset WHERE asset_id IN (
 SELECT count(*) FROM gone
 """
 
+# Acts: the changes that they named an actor of keep the name.
+_ACTS = """
+WITH gone AS (DELETE FROM act WHERE act_id IN (
+    SELECT act_id FROM act WHERE ended_at < clock_timestamp() - :keep ORDER BY ended_at LIMIT :step) RETURNING 1)
+SELECT count(*) FROM gone
+"""
+
 
 def prune(engine: Engine, *, keep: timedelta) -> dict[str, int]:
     """Drop closed history older than `keep`, a few thousand rows a transaction. Returns rows dropped by table."""
     dropped = {}
-    for table, statement in (("version", _VERSIONS), ("change", _CHANGES), ("asset", _ASSETS)):
+    for table, statement in (("version", _VERSIONS), ("change", _CHANGES), ("asset", _ASSETS), ("act", _ACTS)):
         dropped[table] = 0
         while True:
             with engine.begin() as connection:

@@ -375,6 +375,38 @@ discovery_event = Table(
     Index("discovery_event_by_time", "at"),
 )
 
+act = Table(
+    "act",
+    METADATA,
+    Column("act_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),  # of the asset, as the log writes it
+    Column("operation", Text, nullable=False),
+    Column("operation_id", Text, nullable=False),  # the same in all lines of an operation
+    Column("caller", Text, nullable=False),  # empty: the log names nobody
+    Column("event_id", Text, nullable=False),  # of the line that says most
+    Column("accepted", Boolean, nullable=False),  # else it is only known to have begun
+    Column("began_at", _TIME, nullable=False),  # its first line and its last, by the log's own clock
+    Column("ended_at", _TIME, nullable=False),
+    Column("seen_at", _TIME, nullable=False, server_default=func.clock_timestamp()),
+    UniqueConstraint("workspace_id", "operation_id", "operation", "kind", "key", "caller", name="act_key"),
+    Index("act_by_asset", "workspace_id", "kind", text("lower(key)"), "ended_at"),
+    Index("act_by_time", "ended_at"),  # retention
+)
+
+act_log = Table(
+    "act_log",
+    METADATA,
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), primary_key=True, autoincrement=False),
+    Column("read_from", _TIME),  # without a gap from here
+    Column("read_to", _TIME),  # to here; NULL: it was never read
+    Column("asked_at", _TIME, nullable=False),
+    Column("trouble", Text),  # why it could not be read on the last time
+    Column("error", Text),
+    Column("next_step", Text),
+)
+
 heartbeat = Table(
     "heartbeat",
     METADATA,

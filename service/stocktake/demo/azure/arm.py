@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from stocktake.demo.azure import graph, resources
@@ -34,6 +35,10 @@ KINDS = {kind.lower(): kind for kind in (
     "featuresets", "featurestoreEntities", "privateEndpointConnections", "outboundRules",
 )}  # fmt: skip
 _BELOW = {"versions", "deployments"}
+_FILTER = re.compile(
+    r"eventTimestamp ge '(?P<since>[^']+)'(?: and eventTimestamp le '(?P<until>[^']+)')?"
+    r"(?: and (?:resourceGroupName eq '(?P<group>[^']+)'|resourceUri eq '(?P<uri>[^']+)'))?"
+)
 
 
 class Arm:
@@ -158,23 +163,24 @@ class Arm:
         raise no_route(request.path)
 
     def _activity(self, request: Request, scope: str) -> Body:
-        text = request.query.get("$filter", "")
-        if "eventTimestamp" not in text:
-            raise gateway_error(400, "BadRequest", "The filter must have a lower bound on eventTimestamp.")
-        about = re.search(r"resource(?:Uri|Id) eq '([^']+)'", text)
-        group = re.search(r"resourceGroupName eq '([^']+)'", text)
-        since = re.search(r"eventTimestamp ge '([^']+)'", text)
+        """The newest lines first; of the filter no other forms are offered than those that Azure documents."""
+        asked = _FILTER.fullmatch(request.query.get("$filter", ""))
+        if asked is None:
+            raise gateway_error(400, "BadRequest", "The filter is not supported, or has no lower bound.")
+        since, until = (at and datetime.fromisoformat(at) for at in asked.group("since", "until"))
         rows = []
         for number, event in enumerate(self.estate.activity):
             resource = event.resource.lower()
-            if not resource.startswith(scope) or (about and not resource.startswith(about[1].lower())):
+            if event.shown_at > self.estate.now() or not resource.startswith(scope):
                 continue
-            if group and f"/resourcegroups/{group[1].lower()}/" not in resource:
+            if (since and event.at < since) or (until and event.at > until):
                 continue
-            if since and f"{event.at:%Y-%m-%dT%H:%M:%S}" < since[1][:19]:
+            if asked["uri"] and resource != asked["uri"].lower():
+                continue
+            if asked["group"] and f"/resourcegroups/{asked['group'].lower()}/" not in f"{resource}/":
                 continue
             rows.append(event_body(event, number))
-        return self.pages.rows(request, "events", rows)
+        return self.pages.rows(request, "events", rows[::-1])
 
     # ---- in a resource group ----------------------------------------------------------------------------------------
 

@@ -14,12 +14,13 @@ from datetime import UTC, datetime, timedelta
 from stocktake.demo.azure import assets, resources
 from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.jobs import Job
-from stocktake.demo.azure.seeded import Body, guid, mix, system_data
+from stocktake.demo.azure.seeded import Body, guid, mix, stamp
 from stocktake.demo.azure.shelf import Shelf
 from stocktake.demo.azure.workspace import Workspace
 
 MANAGEMENT_GROUP = "platform"
 REGISTRY = "shared-models"
+DOMAIN = "team.example"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,15 @@ class Denial:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the activity log."""
+    """One line of the activity log. An operation has two: that it began, and how it ended."""
 
     at: datetime
+    shown_at: datetime  # lines arrive late
     resource: str
     operation: str
-    caller: str
+    caller: str | None
+    status: str
+    number: int  # of the operation
 
 
 class Estate:
@@ -53,6 +57,7 @@ class Estate:
         self._subscriptions: dict[str, str] = {}
         self._denied: list[Denial] = []
         self.activity: list[Event] = []
+        self.log_delay = timedelta()  # how late lines arrive in the activity log
         self._registry_shelves: dict[tuple[str, ...], Shelf] = {}
 
     # ---- what there is ----------------------------------------------------------------------------------------------
@@ -176,9 +181,13 @@ class Estate:
             for one in self._denied
         )
 
-    def note(self, resource: str, operation: str, caller: str) -> None:
-        """Write a line into the activity log."""
-        self.activity.append(Event(self._now, resource, operation, caller))
+    def note(self, resource: str, operation: str, caller: str | None, *, outcome: str = "Succeeded") -> None:
+        """Write an operation into the activity log."""
+        caller = known_as(caller) if caller is not None else None
+        number = len(self.activity)
+        for status in ("Started", outcome):
+            line = Event(self._now, self._now + self.log_delay, resource, operation, caller, status, number)
+            self.activity.append(line)
 
     def tick(self, seconds: float) -> list[Job]:
         """Let time pass: jobs move on, soft-deleted workspaces come to their end. Returns the jobs that moved."""
@@ -187,13 +196,27 @@ class Estate:
             return [job for one in list(self._workspaces.values()) for job in one.tick()]
 
 
+def known_as(person: str) -> str:
+    """The mail address that Azure knows a person by; who has no name with a space in it is none."""
+    return f"{person.lower().replace(' ', '.')}@{DOMAIN}" if " " in person else person
+
+
 def event_body(event: Event, number: int) -> Body:
     """A line of the activity log as Azure tells it."""
-    at = system_data(event.caller, event.at)["createdAt"]
-    operation = {"value": event.operation, "localizedValue": event.operation}
-    return {
-        "caller": event.caller, "eventTimestamp": at, "submissionTimestamp": at, "operationName": operation,
-        "resourceId": event.resource, "eventDataId": guid(number, 90), "correlationId": guid(number, 91),
-        "status": {"value": "Succeeded", "localizedValue": "Succeeded"}, "level": "Informational",
-        "category": {"value": "Administrative", "localizedValue": "Administrative"}, "claims": {"name": event.caller},
+    at = stamp(event.at)
+    line = guid(number, 90)
+    body: Body = {
+        "id": f"{event.resource}/events/{line}/ticks/{number}", "eventDataId": line, "level": "Informational",
+        "operationId": guid(event.number, 92), "correlationId": guid(event.number, 91),
+        "eventTimestamp": at, "submissionTimestamp": stamp(event.shown_at), "resourceId": event.resource,
+        "eventName": _worded("BeginRequest" if event.status == "Started" else "EndRequest"),
+        "operationName": _worded(event.operation), "status": _worded(event.status), "subStatus": _worded(""),
+        "category": _worded("Administrative"),
+        "claims": {"name": str(event.caller), "ipaddr": "203.0.113.7"},
+        "httpRequest": {"clientRequestId": guid(number, 93), "clientIpAddress": "203.0.113.7", "method": "PUT"},
     }  # fmt: skip
+    return body | ({"caller": event.caller} if event.caller is not None else {})
+
+
+def _worded(value: str) -> Body:
+    return {"value": value, "localizedValue": value}

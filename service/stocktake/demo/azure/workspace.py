@@ -27,7 +27,7 @@ class Workspace(Content):
                    run: bool = True) -> Job:  # fmt: skip
         """Submit a job. One that is `moving` goes its way as time passes (`Estate.tick`), until its `fate`."""
         now = self._clock()
-        self._note(f"{self.scope}/jobs/{name}", f"{resources.ML}/workspaces/jobs/write", by)
+        self._act(f"jobs/{name}", "jobs/write", by)
         return self.jobs.submit(Job(
             name=name, index=0, type=kind, status="NotStarted", created=now, experiment=experiment, by=by, display=name,
             tags=dict(tags or {}), since=now if moving else None, fate=fate, run=run,
@@ -43,9 +43,11 @@ class Workspace(Content):
         return moved
 
     def edit_job(self, name: str, *, tags: Mapping[str, str] | None = None, display: str | None = None,
-                 archived: bool | None = None, run: bool | None = None) -> Job:  # fmt: skip
-        """Change what people may change of a job, or whether MLflow knows it."""
+                 archived: bool | None = None, run: bool | None = None, by: str | None = None) -> Job:  # fmt: skip
+        """Change what people may change of a job, or whether MLflow knows it. By nobody: past the resource manager."""
         job = self.job(name)
+        if by is not None:
+            self._act(f"jobs/{name}", "jobs/write", by)
         edited = replace(
             job, tags=job.tags if tags is None else dict(tags), display=job.display if display is None else display,
             archived=job.archived if archived is None else archived, run=job.run if run is None else run,
@@ -53,9 +55,14 @@ class Workspace(Content):
         self.jobs.put(edited)
         return edited
 
-    def archive_job(self, name: str) -> Job:
+    def cancel_job(self, name: str, *, by: str = PEOPLE[0]) -> Job:
+        """Cancel a job."""
+        self._act(f"jobs/{name}", "jobs/cancel/action", by)
+        return self.move_job(name, "CancelRequested")
+
+    def archive_job(self, name: str, *, by: str | None = None) -> Job:
         """Archive a job."""
-        return self.edit_job(name, archived=True)
+        return self.edit_job(name, archived=True, by=by)
 
     def spawn_children(self, name: str, count: int, status: str = "Running") -> list[str]:
         """Let a job have more children; return their names."""
@@ -76,9 +83,11 @@ class Workspace(Content):
         shelf.edit(path[-1], {"systemData": {"lastModifiedAt": stamp(self._clock())}} | patch
                    if (shelf.find(path[-1]) or {}).get("systemData") else patch)  # fmt: skip
 
-    def archive_model(self, name: str, version: str | None = None, *, archived: bool = True) -> None:
+    def archive_model(self, name: str, version: str | None = None, *, archived: bool = True,
+                      by: str = PEOPLE[0]) -> None:  # fmt: skip
         """Archive (or bring back) a model container, or one version of it."""
         path = ("models", name) if version is None else ("models", name, "versions", version)
+        self._act("/".join(path), f"{'/'.join(path[::2])}/write", by)
         self.edit(*path, properties={"isArchived": archived})
 
     def register_model(self, name: str, *, job: str | None = None, by: str = PEOPLE[0]) -> str:
@@ -105,6 +114,7 @@ class Workspace(Content):
         versions = self.shelf(kind, name, "versions")
         assert versions is not None
         number = versions.total + 1
+        self._act(f"{kind}/{name}/versions/{number}", f"{kind}/versions/write", by)
         common: Body = {"description": None, "tags": {}, "properties": {}, "isArchived": False, "isAnonymous": False}
         versions.add(str(number), assets.body(self.scope, f"{kind}/{name}/versions", str(number), common | typed,
                                               system_data(by, now)))  # fmt: skip
@@ -116,19 +126,34 @@ class Workspace(Content):
         shelf = self.shelf("onlineEndpoints")
         body = shelf.find(endpoint) if shelf else None
         none = dict.fromkeys(body["properties"]["traffic"], 0) if body else {}
-        self._note(f"{self.scope}/onlineEndpoints/{endpoint}", f"{resources.ML}/workspaces/onlineEndpoints/write", by)
+        self._act(f"onlineEndpoints/{endpoint}", "onlineEndpoints/write", by)
         self.edit("onlineEndpoints", endpoint, properties={"traffic": none | dict(shares)})
 
     def deploy_model(self, endpoint: str, deployment: str, model: str, version: str, *, by: str = PEOPLE[0]) -> None:
         """Let a deployment serve another model version."""
-        at = f"{self.scope}/onlineEndpoints/{endpoint}/deployments/{deployment}"
-        self._note(at, f"{resources.ML}/workspaces/onlineEndpoints/deployments/write", by)
+        self._act(f"onlineEndpoints/{endpoint}/deployments/{deployment}", "onlineEndpoints/deployments/write", by)
         identifier = f"{self.scope}/models/{model}/versions/{version}"
         self.edit("onlineEndpoints", endpoint, "deployments", deployment, properties={"model": identifier})
 
-    def disable_schedule(self, name: str, *, enabled: bool = False) -> None:
+    def disable_schedule(self, name: str, *, enabled: bool = False, by: str = PEOPLE[0]) -> None:
         """Switch a schedule off (or on)."""
+        self._act(f"schedules/{name}", "schedules/write", by)
         self.edit("schedules", name, properties={"isEnabled": enabled})
+
+    def switch_instance(self, name: str, *, on: bool, by: str | None = PEOPLE[0]) -> None:
+        """Start or stop a compute instance; by nobody: its own schedule does."""
+        word = "Start" if on else "Stop"
+        if by is not None:
+            self._act(f"computes/{name}", f"computes/{word.lower()}/action", by)
+        last = {"operationName": word, "operationTime": stamp(self._clock()), "operationStatus": "Succeeded",
+                "operationTrigger": "User" if by is not None else "Schedule"}  # fmt: skip
+        state = "Running" if on else "Stopped"
+        self.edit("computes", name, properties={"properties": {"state": state, "lastOperation": last}})
+
+    def resize_cluster(self, name: str, most: int, *, by: str = PEOPLE[0]) -> None:
+        """Let a cluster have more nodes, or fewer."""
+        self._act(f"computes/{name}", "computes/write", by)
+        self.edit("computes", name, properties={"properties": {"scaleSettings": {"maxNodeCount": most}}})
 
     def idle_compute(self, name: str, *, nodes: int = 1) -> None:
         """Let a cluster sit idle: nodes that do nothing and are not given back."""
@@ -145,14 +170,18 @@ class Workspace(Content):
         """Change properties of the workspace's storage account."""
         self._storage = merged(self._storage, {"properties": properties})
 
-    def soft_delete(self) -> None:
+    def soft_delete(self, *, by: str = PEOPLE[0]) -> None:
         """Delete the workspace: it rests for 14 days, then it is gone for good."""
         self.state, self.deleted_at = "soft-deleted", self._clock()
-        self._note(self.scope, f"{resources.ML}/workspaces/delete", PEOPLE[0])
+        self._act("", "delete", by)
 
-    def recover(self) -> None:
+    def recover(self, *, by: str = PEOPLE[0]) -> None:
         """Bring a soft-deleted workspace back."""
         self.state, self.deleted_at = "there", None
+        self._act("", "write", by)
+
+    def _act(self, path: str, operation: str, by: str) -> None:
+        self._note(f"{self.scope}/{path}".rstrip("/"), f"{resources.ML}/workspaces/{operation}", by)
 
     def tick(self) -> list[Job]:
         """Move what moves by itself to the estate's time."""

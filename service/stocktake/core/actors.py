@@ -1,0 +1,139 @@
+"""Who did it: what a log of acts says about one change. Pure: values in, values out.
+
+Such a log names who wrote to a resource and when, never which of its fields. So nobody is called the actor of a change
+but the one whose act, of a kind that can have caused it, fell between its two looks, while nobody else's did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from stocktake.core.assets import PARTITIONED, Category, ChangeType, Kind
+from stocktake.core.diff import category
+from stocktake.core.words import words
+
+#: What is said to be the source of an actor that it named.
+AZURE = "Azure activity log"
+#: How far Azure's clock and the database's may be apart. An act so near to a look may be on its other side.
+CLOCKS = timedelta(minutes=1)
+#: Kinds of which such a log tells: what is done through MLflow and other data planes is in none.
+TOLD = frozenset(Kind) - PARTITIONED - {Kind.EXPERIMENT, Kind.CHILD_JOB, Kind.WEBHOOK, Kind.QUOTA}
+
+#: Acts that set what people decide: everything but what moves by itself.
+_WRITES = frozenset(words("write resize updateidleshutdownsetting updatecustomservices"))
+#: Fields of state that a write sets.
+_WRITTEN = frozenset(words("isArchived privateLinkServiceConnectionState"))
+#: Acts that lead to a state: the words of it, and of the last operation.
+_LEADS_TO: Mapping[str, frozenset[str]] = {
+    "start": frozenset(words("start starting running jobrunning")),
+    "stop": frozenset(words("stop stopping stopped")),
+    "restart": frozenset(words("restart restarting running jobrunning")),
+    "cancel": frozenset(words("cancelrequested canceled cancelled")),
+}
+#: Who started the last operation of a compute, where it was not a person: a schedule, the time that it sat idle.
+_TRIGGER, _PERSON = "operationTrigger", "User"
+
+
+class Line(NamedTuple):
+    """One line of a log, about one asset of ours. The lines of one operation tell how it began and how it ended."""
+
+    kind: Kind
+    key: str
+    operation: str  # .../workspaces/computes/start/action
+    operation_id: str  # the same in all lines of one operation
+    event_id: str
+    caller: str  # a mail address or the id of an application; empty where the log names nobody
+    at: datetime  # by the log's own clock
+    accepted: bool  # it was accepted or has succeeded, rather than only begun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One operation that was accepted: it may have had its effect at any moment between its first line and its last."""
+
+    operation: str
+    caller: str
+    began_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened:
+    """A change, as far as it matters who did it."""
+
+    type: ChangeType
+    not_before: datetime  # the two looks
+    not_after: datetime
+    fields: Sequence[Mapping[str, Any]]  # path, before, after
+
+
+class Named(NamedTuple):
+    """Who did it, and how that is known. No actor but a source: several may have done it, and the source says who."""
+
+    actor: str | None
+    source: str
+
+
+def named(change: Happened, acts: Iterable[Act]) -> Named | None:
+    """Say who made a change, by the acts on that very asset; None where none of them can have made it."""
+    near = [act for act in acts if _touches(act, change, CLOCKS) and _explains(act, change)]
+    if not any(_touches(act, change, timedelta()) for act in near):
+        return None  # one beside the interval only keeps others from being sure
+    callers = sorted({act.caller for act in near})
+    if callers == [""]:
+        return None
+    if len(callers) == 1:
+        return Named(callers[0], AZURE)
+    told = ", ".join(caller for caller in callers if caller)
+    return Named(None, f"{AZURE}: one of {told}" + (", or somebody whom it does not name" if "" in callers else ""))
+
+
+def can_change(operation: str) -> bool:
+    """Whether an operation may ever be what made a change. To list keys is an act, too, and changes nothing."""
+    does = _verb(operation)
+    return does == "delete" or does in _WRITES or does in _LEADS_TO
+
+
+def _verb(operation: str) -> str:
+    """What an operation does, in small letters: write, delete, or the name of an action."""
+    parts = operation.casefold().split("/")
+    return parts[-2] if parts[-1] == "action" and len(parts) > 1 else parts[-1]
+
+
+def _touches(act: Act, change: Happened, margin: timedelta) -> bool:
+    return act.began_at - margin <= change.not_after and act.ended_at + margin > change.not_before
+
+
+def _explains(act: Act, change: Happened) -> bool:
+    """Whether an act is of a kind that can have made this change: jobs end by themselves, whoever edited their tags."""
+    does = _verb(act.operation)
+    match change.type:
+        case ChangeType.PURGED:
+            return does == "delete"
+        case ChangeType.DELETED:
+            return does in ("delete", "write")  # archived
+        case ChangeType.CREATED | ChangeType.RESTORED:
+            return does == "write"
+    if does in _WRITES:
+        return any(_decided(str(one["path"])) for one in change.fields)
+    if does not in _LEADS_TO or any(_by_itself(one) for one in change.fields):
+        return False
+    reached = {
+        str(one.get("after")).casefold() for one in change.fields if category(str(one["path"])) == Category.STATE
+    }
+    return not reached.isdisjoint(_LEADS_TO[does])
+
+
+def _decided(path: str) -> bool:
+    return category(path) in (Category.IDENTITY, Category.CONFIG) or not _WRITTEN.isdisjoint(path.split("."))
+
+
+def _by_itself(one: Mapping[str, Any]) -> bool:
+    """Whether a field says that nobody started the last operation."""
+    after = one.get("after")
+    if isinstance(after, Mapping):
+        return bool(after.get(_TRIGGER, _PERSON) != _PERSON)
+    return str(one["path"]).endswith(f".{_TRIGGER}") and after != _PERSON
