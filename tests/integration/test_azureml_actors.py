@@ -64,7 +64,7 @@ def test_whoever_changed_something_through_the_resource_manager_is_named(told: T
     workspace.switch_instance(instance, on=True, by=BO)
     workspace.submit_job("train-1", by=CHIARA)
     version = workspace.register_model("model-000", by=ADA)
-    told.scan()
+    told.scan(Mode.SWEEP)
     assert told.actors() == {
         ("schedule", SCHEDULE, "updated"): by(ADA),
         ("online_endpoint", ENDPOINT, "updated"): by(BO),
@@ -75,6 +75,17 @@ def test_whoever_changed_something_through_the_resource_manager_is_named(told: T
         ("model_version", f"model-000/{version}", "created"): by(ADA),
         ("registered_model", "model-000", "updated"): UNKNOWN,  # its latest version moved: nobody wrote to it itself
     }
+
+
+def test_whoever_stopped_a_compute_is_named_and_not_who_started_it(told: Told) -> None:
+    instance = next(key for key in sorted(told.keys(Kind.COMPUTE)) if key.startswith("ci-"))
+    told.now().switch_instance(instance, on=True, by=BO)
+    told.scan()
+    told.now().switch_instance(instance, on=False, by=CHIARA)
+    told.scan()
+    with told.engine.connect() as connection:
+        rows = connection.execute(text("SELECT actor FROM inventory.change WHERE kind = 'compute' ORDER BY id"))
+        assert rows.scalars().all() == [mail(BO), mail(CHIARA)]
 
 
 def test_what_happens_by_itself_has_no_actor_whoever_acted_beside_it(told: Told) -> None:

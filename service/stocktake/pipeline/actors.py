@@ -53,7 +53,7 @@ class Naming:
         try:
             while begin < now:
                 end = min(begin + _PART, now)
-                for lines in source(begin - CLOCKS, end + CLOCKS):
+                for lines in source(begin - CLOCKS, min(end + CLOCKS, now)):  # never into the future: Azure may mind
                     if self.stop():
                         raise Stopped
                     self._keep(lines)
