@@ -47,6 +47,11 @@ def test_of_several_none_is_the_actor_and_all_are_told() -> None:
     assert named(DISABLED, [act(), act(caller=BO)]) == Named(None, f"{AZURE}: one of {ADA}, {BO}")
 
 
+def test_of_many_some_are_told_and_the_others_counted() -> None:
+    told = named(DISABLED, [act(caller=f"{letter}@x") for letter in "gfedcba"])
+    assert told == Named(None, f"{AZURE}: one of a@x, b@x, c@x, d@x, e@x and 2 more")
+
+
 def test_an_act_of_somebody_whom_the_log_does_not_name_leaves_doubt() -> None:
     assert named(DISABLED, [act(caller="")]) is None
     told = named(DISABLED, [act(), act(caller="")])

@@ -22,6 +22,8 @@ CLOCKS = timedelta(minutes=1)
 #: Kinds of which such a log tells: what is done through MLflow and other data planes is in none.
 TOLD = frozenset(Kind) - PARTITIONED - {Kind.EXPERIMENT, Kind.CHILD_JOB, Kind.WEBHOOK, Kind.QUOTA}
 
+#: Of more than these who may have done it the others are counted.
+_MOST = 5
 #: Acts that set what people decide: everything but what moves by itself.
 _WRITES = frozenset(words("write resize updateidleshutdownsetting updatecustomservices"))
 #: Fields of state that a write sets.
@@ -87,7 +89,8 @@ def named(change: Happened, acts: Iterable[Act]) -> Named | None:
         return None
     if len(callers) == 1:
         return Named(callers[0], AZURE)
-    told = ", ".join(caller for caller in callers if caller)
+    people = [caller for caller in callers if caller]
+    told = ", ".join(people[:_MOST]) + (f" and {len(people) - _MOST} more" if len(people) > _MOST else "")
     return Named(None, f"{AZURE}: one of {told}" + (", or somebody whom it does not name" if "" in callers else ""))
 
 
