@@ -19,7 +19,7 @@ from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.sources.azureml import AzureMl
 from tests.azure.server import served
-from tests.integration.test_azureml_story import Told
+from tests.integration.azureml_told import Told
 from tests.servers.azureml import azureml_config
 
 KEY = b"k" * 32  # as the story has it: another key is another normalisation
