@@ -13,7 +13,7 @@ import typer
 
 from stocktake.cli import rows, words
 from stocktake.cli.exits import ExitCode, Stop
-from stocktake.cli.observed import note, refuse, view
+from stocktake.cli.observed import View, note, opening, refuse, view
 from stocktake.cli.questions import none_found
 from stocktake.cli.render import Output, clean, say, write_json
 from stocktake.cli.session import AskedOption, AtOption, KeyArgument, kind, kinds, known, moment, now, session, wide
@@ -105,8 +105,10 @@ def lineage(
                 found.append(Found(name, start, ways[0], ways[1], graph.known))
         if not found:
             raise Stop(ExitCode.NOT_FOUND, f"No {what} {clean(key)!r} is named by anything that is known.")
-        code = _note(connection, [one.workspace for one in found], when)
-    _write(found, form, when)
+        seen = _seen(connection, [one.workspace for one in found], when)
+    opening(seen)
+    _write(found, form, when, seen)
+    code = note(seen)
     for one in found:
         if one.back.cut or one.forth.cut:
             say(f"Answered in part. {clean(one.start.key)}: only the nearest {_MOST} are shown in each direction.")
@@ -114,23 +116,29 @@ def lineage(
     return code
 
 
-def _note(connection: Connection, workspaces: Sequence[str], when: datetime | None) -> ExitCode:
-    """Say of which kinds the answer leaves something out: an end that is missing there may be one nobody looked for."""
+def _seen(connection: Connection, workspaces: Sequence[str], when: datetime | None) -> View:
+    """Of which kinds the answer leaves something out: an end that is missing there may be one nobody looked for."""
     seen = view(connection, None, workspaces, when)
-    return note(replace(seen, observations=[one for one in seen.observations if one.kind in STATING
-                                            and one.first_observed is not None]))  # fmt: skip
+    return replace(seen, observations=[one for one in seen.observations if one.kind in STATING
+                                       and one.first_observed is not None])  # fmt: skip
 
 
-def _write(found: Sequence[Found], form: Format, when: datetime | None) -> None:
+def _write(found: Sequence[Found], form: Format, when: datetime | None, seen: View) -> None:
     if form == Format.JSON:
-        write_json(_record(one, when) for one in found)
+        write_json(
+            rows.record(
+                _record(one, when) | {"workspace_deletion": rows.deletion(seen.deletions.get(one.workspace))},
+                rows.LINEAGE,
+            )
+            for one in found
+        )
         return
     for one in found:
         lines = _mermaid(one) if form == Format.MERMAID else _tree(one, when)
         sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def _record(one: Found, when: datetime | None) -> Mapping[str, Any]:
+def _record(one: Found, when: datetime | None) -> dict[str, Any]:
     nodes = _nodes(one)
     return {
         "workspace": one.workspace,

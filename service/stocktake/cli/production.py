@@ -11,7 +11,7 @@ import typer
 
 from stocktake.cli import rows
 from stocktake.cli.exits import ExitCode
-from stocktake.cli.observed import View, note, refuse, view
+from stocktake.cli.observed import View, note, opening, refuse, view
 from stocktake.cli.render import Output, clean, say, write_json, write_table, write_tsv
 from stocktake.cli.session import AskedOption, OutputOption, known, now, session, wide
 from stocktake.cli.times import TimeError, exact, parse_day, short
@@ -68,6 +68,7 @@ def production(
         seen = view(connection, Kind.MODEL_VERSION, workspaces, min(end, now()))
         if seen.blind:
             return refuse(seen, output)
+        opening(seen)
         answered = seen.answerable(Kind.MODEL_VERSION, workspaces or names)
         seen = _missing(connection, seen, workspaces, start)
         states = production_states(connection, meaning, workspaces=answered)
@@ -78,8 +79,11 @@ def production(
             if model is None or _model_of(spell.key) == model
             if (certainty := spell.span.certainty(start, end, looked.get(spell.workspace, ())))
         ]
-        records = list(_records(connection, found, start, end))
-        old = _not_since(connection, answered, end)
+        records = [
+            one | {"workspace_deletion": rows.deletion(seen.deletions.get(one["workspace"]))}
+            for one in _records(connection, found, start, end)
+        ]
+        old = _not_since(connection, [one for one in answered if one not in seen.deletions], end)
     if output == Output.JSON:
         write_json(records)
     elif output == Output.TSV:
@@ -148,7 +152,7 @@ def _model_of(key: str) -> str:
 
 def _records(
     connection: Connection, found: Sequence[tuple[Spell, Certainty]], start: datetime, end: datetime
-) -> Iterator[Record]:
+) -> Iterator[dict[str, Any]]:
     from stocktake.store.production import origins, states_of
 
     at = min(end, now())

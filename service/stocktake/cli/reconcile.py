@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stocktake.cli import rows
-from stocktake.cli.observed import note, refuse, view
+from stocktake.cli.observed import note, opening, refuse, view
 from stocktake.cli.render import Output, write_json, write_table, write_tsv
 from stocktake.cli.session import AskedOption, OutputOption, known, now, session, wide
 from stocktake.cli.times import ago, span
@@ -55,6 +55,7 @@ def reconcile(
         seen = view(connection, Kind.JOB, having or workspaces, None)
         if seen.blind:
             return refuse(seen, output)
+        opening(seen)
         answered = seen.answerable(Kind.JOB, having)
         runs = view(connection, Kind.RUN, answered, None)
         found = _records(connection, answered, allowed, every=every)
