@@ -23,13 +23,13 @@ CHANGE = (
 PRODUCTION = (
     "workspace", "model", "version", "because", "certainty", "became_not_before", "became_not_after",
     "ceased_not_before", "ceased_not_after", "run", "run_state", "code_version", "data_version", "environment",
-    "evidence", "workspace_deletion",
+    "evidence", "workspace_deletion", "run_why", "run_listed_at",
 )  # fmt: skip
 PRODUCTION_TSV = tuple(name for name in PRODUCTION if name not in ("evidence", "workspace_deletion"))
 LINEAGE = ("workspace", "kind", "key", "at", "workspace_deletion", "cut", "nodes", "edges")
 DELETION = ("state", "not_before", "not_after", "last_seen", "recoverable_until")
 LINEAGE_NODE = (
-    "kind", "key", "name", "state", "standing", "code_version", "valid_from", "digest", "scan"
+    "kind", "key", "name", "state", "standing", "why", "listed_at", "code_version", "valid_from", "digest", "scan",
 )  # fmt: skip
 JOB_RUN = (
     "workspace", "key", "verdict", "job_kind", "job_state", "run_state", "expected_run_state", "job_since",
