@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ def test_what_differs_is_a_disagreement_once_both_were_looked_at_again(engine: E
     every = told(cli, "--all")
     assert (every["good"], every["waiting"], every["step"]) == ("agree", "pending", "undetermined")
     assert told(cli, "--grace", "5h") == {}
+
+
+def test_a_shorter_grace_period_finds_more_than_the_view_tells(engine: Engine, cli: Cli, world: Stock) -> None:
+    scan(engine, world)
+    age(engine, timedelta(minutes=30))
+    scan(engine, world)
+    assert told(cli) == {}
+    assert told(cli, "--grace", "10m") == {
+        "stuck": "disagree", "silent": "job without run", "local": "run without job"
+    }  # fmt: skip
 
 
 def test_a_run_that_has_a_parent_is_never_called_without_a_job(engine: Engine, cli: Cli, world: Stock) -> None:
@@ -175,3 +186,40 @@ def test_the_view_judges_as_the_core_does(engine: Engine) -> None:
             ]
             assert row.verdict == judge(*sides, other_listed=row.other_listed), row
     assert {row.verdict for row in rows} == set(Verdict)
+
+
+_MANY = """
+INSERT INTO scope (workspace_id, kind, partition, state, last_complete_at, last_scan)
+SELECT workspace_id, 'run', 'e' || number, 'complete', clock_timestamp(), 1
+FROM workspace, generate_series(1, :experiments) AS number;
+WITH made AS (
+    INSERT INTO asset (workspace_id, kind, key, partition, digest, raw_digest, epoch, observed_at, first_seen,
+        lifecycle, baseline)
+    SELECT workspace_id, 'run', 'r' || number, 'e' || number % :experiments, '', '', 1, now(), now(), 'active', true
+    FROM workspace, generate_series(1, :runs) AS number RETURNING *)
+INSERT INTO version (asset_id, valid_from, workspace_id, kind, scan_id, digest, lifecycle, partition, state, document)
+SELECT asset_id, first_seen, workspace_id, kind, 1, '', lifecycle, partition, 'FINISHED', '{}' FROM made;
+"""
+
+
+def visits(plan: Mapping[str, Any]) -> Iterator[float]:
+    """How many rows each step of a plan went through, those that it left out as well."""
+    each = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Join Filter", 0)
+    yield each * plan["Actual Loops"]
+    for below in plan.get("Plans", ()):
+        yield from visits(below)
+
+
+def test_the_work_grows_with_the_runs_and_not_with_runs_times_experiments(engine: Engine, world: Stock) -> None:
+    scan(engine, world)
+    runs, experiments = 3_000, 500
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in _MANY.split(";\n")[:2]:
+            given = {"runs": runs, "experiments": experiments}
+            connection.execute(text(statement), {name: given[name] for name in given if f":{name}" in statement})
+        connection.execute(text("ANALYZE"))
+        explained = connection.execute(
+            text("EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM inventory.job_run WHERE verdict <> 'agree'")
+        ).scalar_one()
+    most = max(visits(explained[0]["Plan"]))
+    assert runs <= most < 4 * (runs + experiments)

@@ -87,7 +87,9 @@ def _grace(text: str) -> timedelta:
 def _records(connection: Connection, workspaces: list[str], grace: timedelta, *, every: bool) -> Iterator[Record]:
     from stocktake.store.reconcile import pairs
 
-    for pair in pairs(connection, workspaces=workspaces, agreeing=every):
+    # What the view calls pending, for its grace period, is so for any that is longer.
+    told = _TOLD if grace >= GRACE else _TOLD | {Verdict.PENDING}
+    for pair in pairs(connection, workspaces=workspaces, verdicts=None if every else told):
         verdict = judge(pair.job, pair.run, other_listed=pair.other_listed, grace=grace)
         if every or verdict in _TOLD:
             yield _record(pair, verdict)
