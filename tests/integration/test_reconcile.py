@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from stocktake.cli import rows
 from stocktake.core.assets import Kind, ScanState
 from stocktake.core.reconcile import MLFLOW_STATES, Side, Verdict, judge
 from tests.integration.auditing import age, scan_server
@@ -131,6 +132,7 @@ def test_times_are_derived_where_both_ends_are_known(engine: Engine, cli: Cli) -
     run(world, "c", "RUNNING", started_at=START)  # the clocks contradict each other
     scan(engine, world)
     found = {one["key"]: one for one in cli("reconcile", "--all", "-o", "json").json()}
+    assert {tuple(one) for one in found.values()} == {rows.JOB_RUN}
     times = {key: (one["queue_seconds"], one["startup_seconds"], one["duration_seconds"]) for key, one in found.items()}
     assert times == {"a": (300, None, 600), "b": (60, 60, None), "c": (None, None, None)}
 

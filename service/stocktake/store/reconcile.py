@@ -37,8 +37,8 @@ def pairs(
     """Yield jobs with their runs, and what has no counterpart: all, or those of which the view says one of these, for
     the grace period that it has. Streams."""
     statement = (
-        "SELECT * FROM inventory.job_run WHERE workspace = ANY(:workspaces)"
-        + (" AND verdict = ANY(:verdicts)" if verdicts is not None else "")
+        "SELECT * FROM inventory.job_run_of(:workspaces)"
+        + (" WHERE verdict = ANY(:verdicts)" if verdicts is not None else "")
         + " ORDER BY workspace, job_since, job, run"
     )
     given = {"workspaces": list(workspaces)} | ({"verdicts": sorted(verdicts)} if verdicts is not None else {})
