@@ -17,6 +17,7 @@ from stocktake.core.errors import SourceError, Trouble
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Page, Traffic
+from stocktake.store import history
 
 KEY = b"k" * 32
 
@@ -162,12 +163,38 @@ class Scripted:
         pass
 
 
+def twelve_runs() -> World:
+    """One experiment with a dozen runs: more than the guard lets go at once."""
+    made = World()
+    for number in range(12):
+        made.add_run(f"run{number:02d}")
+    return made
+
+
+def changes(engine: Engine, **options: Any) -> list[history.ChangeRow]:
+    """What the history tells, folded as a reader sees it."""
+    with engine.connect() as connection:
+        return list(history.changes(connection, **options))
+
+
+def live(engine: Engine, kind: Kind = Kind.RUN) -> set[str]:
+    """What is there of a kind, by key."""
+    with engine.connect() as connection:
+        return {row.key for row in history.list_assets(connection, kind)}
+
+
 def scan(
-    engine: Engine, world: World, mode: Mode = Mode.SWEEP, *, workspace: str = "w", **options: Any
+    engine: Engine,
+    world: World,
+    mode: Mode = Mode.SWEEP,
+    *,
+    workspace: str = "w",
+    source: Callable[[World, Callable[[], datetime]], Scripted] = Scripted,
+    **options: Any,
 ) -> pipeline.ScanReport:
     return pipeline.scan(
         engine,
-        lambda now: Scripted(world, now),
+        lambda now: source(world, now),
         workspace=workspace,
         source_name="scripted",
         uri="scripted://" + workspace,

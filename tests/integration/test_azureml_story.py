@@ -14,6 +14,7 @@ from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
 from stocktake.sources.azureml import AzureMl
 from stocktake.store import history, ledger
+from stocktake.store.deletion import deletions
 from stocktake.store.difference import difference
 from tests.azure.server import served
 from tests.integration.azureml_told import Told
@@ -187,7 +188,11 @@ def test_a_soft_deleted_workspace_is_one_change_and_its_children_are_carried(tol
     assert told.state(Kind.WORKSPACE, "workspace") == "SoftDeleted"
     with told.engine.connect() as connection:
         (standing,) = ledger.status(connection)
+        (deletion,) = deletions(connection)
     assert (standing.state, standing.state_since is not None) == ("deleted", True)
+    assert (deletion.state, deletion == standing.deletion) == ("SoftDeleted", True)
+    assert deletion.last_seen is not None
+    assert deletion.last_seen < deletion.not_after
     assert "14 days" in (standing.next_step or "")
     told.scan(Mode.SWEEP)
     assert told.changes(runs=True) == []
@@ -197,6 +202,8 @@ def test_a_soft_deleted_workspace_is_one_change_and_its_children_are_carried(tol
     told.workspace.recover()
     told.scan(Mode.SWEEP)
     assert told.changes(runs=True) == [("workspace", "workspace", "restored", ("deletion",))]
+    with told.engine.connect() as connection:
+        assert deletions(connection) == []
 
 
 def test_access_that_is_lost_is_no_deletion(told: Told) -> None:

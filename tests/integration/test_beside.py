@@ -64,6 +64,26 @@ def test_many_batches_give_what_one_gives(engine: Engine, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("filtered", [False, True])
+def test_a_batch_that_ends_in_the_midst_of_a_scope_forgets_nothing_that_was_seen(
+    engine: Engine, filtered: bool
+) -> None:
+    world = World(page=5, filtered=filtered)
+    for number in range(40):
+        world.add_run(f"a{number:02d}", experiment="1")
+        world.add_run(f"b{number:02d}", experiment="2")
+    scan(engine, world)
+    for key in ("b30", "b31", "b32"):
+        world.runs[key]["tags"]["x"] = "1"
+    world.unconfirmable = set(world.runs)
+    report = scan(engine, world)
+    assert (report.counts.get("carried", 0), report.counts["updated"]) == (0, 3)
+    query = text("SELECT sum(missing) FROM scope_scan WHERE scan_id = :scan AND kind = 'run'")
+    with engine.connect() as connection:
+        assert connection.execute(query, {"scan": report.scan_id}).scalar_one() == 0
+
+
+@pytest.mark.usefixtures("_small")
 def test_reading_goes_on_while_a_batch_waits_for_the_database(engine: Engine) -> None:
     world, blocker = _world(), engine.connect()
     read: list[int] = []

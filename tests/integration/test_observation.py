@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,16 @@ import pytest
 from sqlalchemy import Engine, text
 
 from alembic import command
-from stocktake.core.assets import Kind, ScanState
+from stocktake.core.assets import Kind, Mode, ScanState, Scope, ScopeState
 from stocktake.core.errors import Trouble
 from stocktake.settings import load_settings
+from stocktake.sources.protocol import Known, Listing
 from stocktake.store import migrate, retention
 from stocktake.store.observation import observed
 from stocktake.wiring import open_app
 from stocktake.worker import _Health
 from tests.contract.test_cli_reference import schema
-from tests.integration.scripted import World, scan
+from tests.integration.scripted import Scripted, World, scan
 from tests.integration.test_cli import Cli, configured
 from tests.servers.json_schema import problems
 
@@ -162,6 +164,18 @@ def test_a_server_without_experiments_has_no_runs_and_says_so(engine: Engine, cl
     assert (answer.code, answer.json(), answer.err) == (0, [], "")
     (told,) = refused(cli("list", "run", "--at", before, "-o", "json"))
     assert told["first_observed"] is not None
+
+
+def test_a_kind_that_the_server_does_not_offer_is_not_in_question(engine: Engine, world: World) -> None:
+    class Lacking(Scripted):
+        def listings(self, mode: Mode, known: Known) -> Iterator[Listing]:
+            yield from super().listings(mode, known)
+            scope = Scope(kind=Kind.WEBHOOK, covers=())
+            yield Listing(scope=scope, pages=iter(()), promise=ScopeState.UNSUPPORTED)
+
+    report = scan(engine, world, source=Lacking)
+    with engine.connect() as connection:
+        assert observed(connection, Kind.WEBHOOK, at=report.finished_at) == []
 
 
 def test_changes_since_a_time_before_the_first_look_are_a_part_of_the_answer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from stocktake.cli import rows
 from stocktake.core.assets import Kind, ScanState
 from stocktake.core.reconcile import MLFLOW_STATES, Side, Verdict, judge
 from tests.integration.auditing import age, scan_server
@@ -63,6 +65,16 @@ def test_what_differs_is_a_disagreement_once_both_were_looked_at_again(engine: E
     every = told(cli, "--all")
     assert (every["good"], every["waiting"], every["step"]) == ("agree", "pending", "undetermined")
     assert told(cli, "--grace", "5h") == {}
+
+
+def test_a_shorter_grace_period_finds_more_than_the_view_tells(engine: Engine, cli: Cli, world: Stock) -> None:
+    scan(engine, world)
+    age(engine, timedelta(minutes=30))
+    scan(engine, world)
+    assert told(cli) == {}
+    assert told(cli, "--grace", "10m") == {
+        "stuck": "disagree", "silent": "job without run", "local": "run without job"
+    }  # fmt: skip
 
 
 def test_a_run_that_has_a_parent_is_never_called_without_a_job(engine: Engine, cli: Cli, world: Stock) -> None:
@@ -120,6 +132,7 @@ def test_times_are_derived_where_both_ends_are_known(engine: Engine, cli: Cli) -
     run(world, "c", "RUNNING", started_at=START)  # the clocks contradict each other
     scan(engine, world)
     found = {one["key"]: one for one in cli("reconcile", "--all", "-o", "json").json()}
+    assert {tuple(one) for one in found.values()} == {rows.JOB_RUN}
     times = {key: (one["queue_seconds"], one["startup_seconds"], one["duration_seconds"]) for key, one in found.items()}
     assert times == {"a": (300, None, 600), "b": (60, 60, None), "c": (None, None, None)}
 
@@ -175,3 +188,69 @@ def test_the_view_judges_as_the_core_does(engine: Engine) -> None:
             ]
             assert row.verdict == judge(*sides, other_listed=row.other_listed), row
     assert {row.verdict for row in rows} == set(Verdict)
+
+
+_SCOPES = """
+INSERT INTO scope (workspace_id, kind, partition, state, last_complete_at, last_scan)
+SELECT workspace_id, 'run', 'e' || number, 'complete', clock_timestamp(), 1
+FROM workspace, generate_series(1, :experiments) AS number WHERE name LIKE :like
+"""
+_RUNS = """
+WITH made AS (
+    INSERT INTO asset (workspace_id, kind, key, partition, digest, raw_digest, epoch, observed_at, first_seen,
+        lifecycle, baseline)
+    SELECT workspace_id, 'run', 'r' || number, 'e' || number % :experiments, '', '', 1, now(), now(), 'active', true
+    FROM workspace, generate_series(1, :runs) AS number WHERE name LIKE :like RETURNING *)
+INSERT INTO version (asset_id, valid_from, workspace_id, kind, scan_id, digest, lifecycle, partition, state, document)
+SELECT asset_id, first_seen, workspace_id, kind, 1, '', lifecycle, partition, 'FINISHED', '{}' FROM made
+"""
+
+
+def fill(engine: Engine, like: str, *, runs: int, experiments: int) -> None:
+    """Put runs that no job has into workspaces, and let the database learn how many there are."""
+    given = {"like": like, "experiments": experiments}
+    with engine.begin() as connection:
+        connection.execute(text(_SCOPES), given)
+        connection.execute(text(_RUNS), given | {"runs": runs})
+        connection.execute(text("ANALYZE"))
+
+
+def explained(engine: Engine, query: str) -> float:
+    """How many rows the busiest step of a query goes through."""
+    with engine.connect() as connection:
+        told = connection.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")).scalar_one()
+    return max(visits(told[0]["Plan"]))
+
+
+def visits(plan: Mapping[str, Any]) -> Iterator[float]:
+    """How many rows each step of a plan went through, those that it left out as well."""
+    each = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Join Filter", 0)
+    yield each * plan["Actual Loops"]
+    for below in plan.get("Plans", ()):
+        yield from visits(below)
+
+
+def test_the_work_grows_with_the_runs_and_not_with_runs_times_experiments(engine: Engine, world: Stock) -> None:
+    scan(engine, world)
+    fill(engine, "ml", runs=3_000, experiments=500)
+    most = explained(engine, "SELECT * FROM inventory.job_run WHERE verdict <> 'agree'")
+    assert 3_000 <= most < 4 * 3_500
+
+
+def test_what_is_asked_about_one_workspace_is_the_same_and_reads_nothing_of_the_others(
+    engine: Engine, world: Stock
+) -> None:
+    scan(engine, world)
+    with engine.begin() as connection:
+        others = (
+            "INSERT INTO workspace (name, source) SELECT 'other' || number, 'x' FROM generate_series(1, 50) AS number"
+        )
+        connection.execute(text(others))
+    fill(engine, "other%", runs=200, experiments=2)
+    of = "SELECT * FROM inventory.job_run_of(ARRAY['ml'])"
+    with engine.connect() as connection:
+        alone = connection.execute(text(f"{of} ORDER BY job, run")).all()
+        whole = connection.execute(text("SELECT * FROM inventory.job_run WHERE workspace = 'ml' ORDER BY job, run"))
+        assert alone == whole.all()
+    assert len(alone) == 6
+    assert explained(engine, of) < 1_000, "of the 10,000 runs of the others"

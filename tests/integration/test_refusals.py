@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from stocktake.core.assets import Mode, ScanState
+from stocktake.core.errors import ConfigError
 from stocktake.settings import load_settings
 from stocktake.store.engine import make_engine
 from stocktake.wiring import open_app
+from tests.integration.scripted import Scripted, World, scan, twelve_runs
 from tests.integration.test_cli import Cli, configured
 from tests.servers import folder as make
 
@@ -169,3 +173,15 @@ def test_an_error_nobody_expected_in_one_workspace_leaves_the_reports_of_the_oth
     answer = cli.process("scan", "-o", "json")
     assert [(one["workspace"], one["state"]) for one in answer.json()] == [("b", "complete")]
     assert (answer.code, "no a here" in answer.err) == (1, True), answer.err
+
+
+def test_a_secret_that_is_missing_leaves_no_scan_that_seems_to_run(engine: Engine) -> None:
+    def unset(world: World, now: Callable[[], datetime]) -> Scripted:
+        raise ConfigError("secret not set")
+
+    for _ in range(3):
+        assert scan(engine, twelve_runs(), Mode.HOT, source=unset).error == "secret not set"
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT state, error FROM scan")).all()
+    assert {row.state for row in rows} == {"failed"}
+    assert not [row for row in rows if "went away" in row.error]

@@ -1,4 +1,4 @@
-"""Migrations, the public views, retention, the key, and what kill -9 leaves behind."""
+"""Migrations, the public views, the key, and what kill -9 leaves behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 
 from alembic import command
-from stocktake.core.assets import Kind, Mode, ScanState
+from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError
-from stocktake.store import history, installation, migrate, retention
+from stocktake.store import history, installation, migrate
 from stocktake.store.engine import make_engine
 from tests.integration.scripted import World, scan
 
@@ -118,54 +117,6 @@ def _world(size: int = 40) -> World:
     for number in range(size):
         world.add_run(f"run{number:03d}", experiment=str(number % 4))
     return world
-
-
-def test_retention_drops_closed_history_and_nothing_else(engine: Engine) -> None:
-    world = _world(4)
-    scan(engine, world)
-    for edit in range(3):
-        world.runs["run000"]["tags"]["edit"] = str(edit)
-        scan(engine, world)
-    del world.runs["run001"]
-    scan(engine, world)
-    with engine.begin() as connection:
-        for column in ("valid_from", "valid_to"):
-            connection.execute(text(f"UPDATE version SET {column} = {column} - interval '500 days'"))
-        connection.execute(text("UPDATE change SET at = at - interval '500 days'"))
-        connection.execute(
-            text(
-                "UPDATE asset SET gone_at = gone_at - interval '500 days',"
-                " observed_at = observed_at - interval '500 days'"
-            )
-        )
-    dropped = retention.prune(engine, keep=timedelta(days=400))
-    assert dropped == {"version": 4, "change": 3, "asset": 1, "act": 0}
-    with engine.connect() as connection:
-        assert {row.key for row in history.list_assets(connection, Kind.RUN)} == {"run000", "run002", "run003"}
-        assert connection.execute(text("SELECT count(*) FROM scan")).scalar_one() == 5
-    assert retention.prune(engine, keep=timedelta(days=400)) == {"version": 0, "change": 0, "asset": 0, "act": 0}
-
-
-def test_retention_keeps_the_runs_behind_the_registry(engine: Engine) -> None:
-    world = _world(2)
-    scan(engine, world)
-    world.runs["run000"]["tags"]["edit"] = "late"
-    scan(engine, world)
-    with engine.begin() as connection:
-        wid = connection.execute(text("SELECT workspace_id FROM workspace")).scalar_one()
-        connection.execute(
-            text(
-                "WITH a AS (INSERT INTO asset (workspace_id, kind, key, partition, digest, raw_digest, epoch,"
-                " observed_at, first_seen, lifecycle, baseline) VALUES (:w, 'model_version', 'm/1', '', '', '', 0,"
-                " now(), now(), 'active', true) RETURNING asset_id)"
-                " INSERT INTO version (asset_id, valid_from, workspace_id, kind,"
-                " scan_id, digest, lifecycle, partition, run, document) SELECT asset_id, now(), :w, 'model_version', 1,"
-                " '', 'active', '', 'run000', '{}' FROM a"
-            ),
-            {"w": wid},
-        )
-        connection.execute(text("UPDATE version SET valid_to = valid_to - interval '500 days'"))
-    assert retention.prune(engine, keep=timedelta(days=400))["version"] == 0
 
 
 KILLED = """

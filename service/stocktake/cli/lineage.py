@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from stocktake.cli import rows, words
+from stocktake.cli.absent import Absent, absent
 from stocktake.cli.exits import ExitCode, Stop
-from stocktake.cli.observed import note, refuse, view
+from stocktake.cli.observed import View, note, opening, refuse, view
 from stocktake.cli.questions import none_found
 from stocktake.cli.render import Output, clean, say, write_json
 from stocktake.cli.session import AskedOption, AtOption, KeyArgument, kind, kinds, known, moment, now, session, wide
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _OTHERS = (ALIAS, DATASET)
 _MOST = 500
+_NOT_OBSERVED = "not observed"
 
 
 class Format(StrEnum):
@@ -46,6 +48,7 @@ class Found(NamedTuple):
     back: Walk
     forth: Walk
     known: Mapping[Node, Known]
+    absent: Mapping[Node, Absent] = {}  # why its ends that nobody observed were not
 
 
 def _complete(incomplete: str) -> list[str]:
@@ -105,8 +108,12 @@ def lineage(
                 found.append(Found(name, start, ways[0], ways[1], graph.known))
         if not found:
             raise Stop(ExitCode.NOT_FOUND, f"No {what} {clean(key)!r} is named by anything that is known.")
-        code = _note(connection, [one.workspace for one in found], when)
-    _write(found, form, when)
+        seen = view(connection, None, [one.workspace for one in found], when)
+        found = [one._replace(absent=_absent(connection, one, seen, when)) for one in found]
+    seen = _of_edges(seen)
+    opening(seen)
+    _write(found, form, when, seen)
+    code = note(seen)
     for one in found:
         if one.back.cut or one.forth.cut:
             say(f"Answered in part. {clean(one.start.key)}: only the nearest {_MOST} are shown in each direction.")
@@ -114,35 +121,50 @@ def lineage(
     return code
 
 
-def _note(connection: Connection, workspaces: Sequence[str], when: datetime | None) -> ExitCode:
-    """Say of which kinds the answer leaves something out: an end that is missing there may be one nobody looked for."""
-    seen = view(connection, None, workspaces, when)
-    return note(replace(seen, observations=[one for one in seen.observations if one.kind in STATING
-                                            and one.first_observed is not None]))  # fmt: skip
+def _absent(connection: Connection, one: Found, seen: View, when: datetime | None) -> Mapping[Node, Absent]:
+    named = [node for node in _nodes(one) if _standing(one, node) == _NOT_OBSERVED]
+    return absent(connection, one.workspace, named, seen, when)
 
 
-def _write(found: Sequence[Found], form: Format, when: datetime | None) -> None:
+def _of_edges(seen: View) -> View:
+    """Of which kinds the answer leaves something out: an end that is missing there may be one nobody looked for."""
+    return replace(seen, observations=[one for one in seen.observations if one.kind in STATING
+                                       and one.first_observed is not None])  # fmt: skip
+
+
+def _write(found: Sequence[Found], form: Format, when: datetime | None, seen: View) -> None:
     if form == Format.JSON:
-        write_json(_record(one, when) for one in found)
+        write_json(
+            rows.record(
+                _record(one, when) | {"workspace_deletion": rows.deletion(seen.deletions.get(one.workspace))},
+                rows.LINEAGE,
+            )
+            for one in found
+        )
         return
     for one in found:
         lines = _mermaid(one) if form == Format.MERMAID else _tree(one, when)
         sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def _record(one: Found, when: datetime | None) -> Mapping[str, Any]:
-    nodes = _nodes(one)
+def _record(one: Found, when: datetime | None) -> dict[str, Any]:
+    def of(node: Node) -> dict[str, Any]:
+        why = one.absent.get(node)
+        return rows.record(one.known.get(node), rows.LINEAGE_NODE) | {
+            "kind": node.kind,
+            "key": node.key,
+            "standing": _standing(one, node),
+            "why": why.why if why is not None else None,
+            "listed_at": why.listed_at if why is not None else None,
+        }
+
     return {
         "workspace": one.workspace,
         "kind": one.start.kind,
         "key": one.start.key,
         "at": when or now(),
         "cut": one.back.cut or one.forth.cut,
-        "nodes": [
-            rows.record(one.known.get(node), rows.LINEAGE_NODE)
-            | {"kind": node.kind, "key": node.key, "standing": _standing(one, node)}
-            for node in nodes
-        ],
+        "nodes": [of(node) for node in _nodes(one)],
         "edges": [
             {
                 "from": {"kind": edge.source.kind, "key": edge.source.key},
@@ -169,13 +191,15 @@ def _standing(one: Found, node: Node) -> str | None:
         return known_.standing
     if "/registries/" in node.key.lower():
         return "in a registry"
-    return "in another workspace" if "/workspaces/" in node.key.lower() else "not observed"
+    return "in another workspace" if "/workspaces/" in node.key.lower() else _NOT_OBSERVED
 
 
 def _title(one: Found, node: Node) -> str:
     found = one.known.get(node)
     title = words.title({"name": found.name if found is not None else None, "key": node.key})
     more = [_standing(one, node)] if _standing(one, node) not in (None, "active") else []
+    if node in one.absent:
+        more = [f"{_NOT_OBSERVED}: {one.absent[node]}"]
     if found is not None:
         more += [found.state] if found.state not in (None, "None", "READY") else []
         more += [f"code {found.code_version}"] if found.code_version else []

@@ -23,6 +23,7 @@ from stocktake.core.assets import Kind
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from stocktake.store.deletion import Deletion
     from stocktake.store.observation import Life, Observation, Unseen
 
 
@@ -32,7 +33,7 @@ class View:
 
     at: datetime
     observations: Sequence[Observation]
-    unseen: Sequence[Unseen] = ()  # spoken of, though they could not be looked at when the time asked about ended
+    unseen: Sequence[Unseen] = ()  # spoken of, though gone or out of reach when the time asked about ended
     empty: bool = False  # nothing was ever scanned
 
     @property
@@ -44,6 +45,11 @@ class View:
     def missing(self) -> list[Observation]:
         """What an answer leaves out, or may leave out."""
         return [one for one in self.observations if not one.whole]
+
+    @property
+    def deletions(self) -> dict[str, Deletion]:
+        """Workspaces that were deleted by then: what an answer tells of them is how they were before."""
+        return {one.workspace: one.deletion for one in self.unseen if one.deletion is not None}
 
     @property
     def hidden(self) -> set[tuple[str, str]]:
@@ -71,7 +77,7 @@ def view(
     names = workspace_names(connection)
     spoken = {one.workspace for one in found if not one.hidden}
     silent = {one.workspace for one in found} - spoken  # that nothing is said of them is said anyway
-    blind = [one for one in unseen(connection, workspaces=workspaces, at=at) if one.workspace not in silent]
+    blind = [one for one in unseen(connection, workspaces=workspaces, at=at, kind=kind) if one.workspace not in silent]
     never = [Unseen(workspace=name, since=None) for name in workspaces or () if name not in names]
     return View(
         at=min(at or now(), now()),
@@ -96,7 +102,8 @@ def view_of(connection: Connection, kind: Kind, found: Sequence[Life], at: datet
             elif one.hidden and one.dropped_before is None:
                 hidden[life.workspace, one.partition, None] = one
     workspaces = sorted({life.workspace for life in found})
-    return View(at=at, observations=list(hidden.values()), unseen=unseen(connection, workspaces=workspaces, at=at))
+    told = unseen(connection, workspaces=workspaces, at=at, kind=kind)
+    return View(at=at, observations=list(hidden.values()), unseen=told)
 
 
 def refuse(seen: View, output: Output) -> ExitCode:
@@ -123,6 +130,22 @@ def refuse(seen: View, output: Output) -> ExitCode:
     return ExitCode.NOT_OBSERVED
 
 
+def opening(seen: View) -> None:
+    """Say on stderr, before an answer, whose content is no more; `note` gives the exit code after it."""
+    for one in seen.deletions.values():
+        last = f" at {exact(one.last_seen)}" if one.last_seen is not None else ""
+        say(f"Workspace {clean(one.workspace)} was {became(one)}; what is told of it is as it was last seen{last}.")
+
+
+def became(one: Deletion) -> str:
+    """Say how and when a workspace was deleted, and whether it can be brought back."""
+    between = f"between {exact(one.not_before)} and" if one.not_before is not None else "by"
+    told = f"deleted ({clean(one.state)}) {between} {exact(one.not_after)}"
+    if one.recoverable_for is not None and one.recoverable_until is not None and now() < one.recoverable_until:
+        told += f", recoverable for {one.recoverable_for.days} days"
+    return told
+
+
 def note(seen: View) -> ExitCode:
     """Say on stderr what an answer leaves out and since when there is one; the exit code tells programs."""
     if not seen.missing and not seen.unseen:
@@ -130,9 +153,10 @@ def note(seen: View) -> ExitCode:
     if seen.missing:
         say(f"Answered in part. Missing at {exact(seen.at)}:")
         _tell(seen)
-    if seen.unseen:
+    unknown = [one for one in seen.unseen if one.deletion is None]
+    if unknown:
         say("Answered in part. What became of it since the last look is not known:")
-    for one in seen.unseen:
+    for one in unknown:
         if one.since is None:
             say(f"  {clean(one.workspace)}: never scanned.")
             continue

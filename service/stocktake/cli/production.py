@@ -10,12 +10,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import typer
 
 from stocktake.cli import rows
+from stocktake.cli.absent import Absent, absent
 from stocktake.cli.exits import ExitCode
-from stocktake.cli.observed import View, note, refuse, view
+from stocktake.cli.observed import View, note, opening, refuse, view
 from stocktake.cli.render import Output, clean, say, write_json, write_table, write_tsv
 from stocktake.cli.session import AskedOption, OutputOption, known, now, session, wide
 from stocktake.cli.times import TimeError, exact, parse_day, short
 from stocktake.core.assets import Kind
+from stocktake.core.lineage import Node
 from stocktake.core.production import ENDPOINTS, Certainty, Meaning, Spell, State, spells
 from stocktake.core.references import environment_of, logged_model_of
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from stocktake.store.production import Origin
 
 Record = Mapping[str, Any]
+_NOT_OBSERVED = "not observed"
 _ORIGINS = (Kind.RUN, Kind.JOB, Kind.CHILD_JOB)
 
 
@@ -68,6 +71,7 @@ def production(
         seen = view(connection, Kind.MODEL_VERSION, workspaces, min(end, now()))
         if seen.blind:
             return refuse(seen, output)
+        opening(seen)
         answered = seen.answerable(Kind.MODEL_VERSION, workspaces or names)
         seen = _missing(connection, seen, workspaces, start)
         states = production_states(connection, meaning, workspaces=answered)
@@ -78,14 +82,24 @@ def production(
             if model is None or _model_of(spell.key) == model
             if (certainty := spell.span.certainty(start, end, looked.get(spell.workspace, ())))
         ]
-        records = list(_records(connection, found, start, end))
-        old = _not_since(connection, answered, end)
+        made = list(_records(connection, found, start, end))
+        why = _why(connection, made)
+        records = [
+            one
+            | {
+                "workspace_deletion": rows.deletion(seen.deletions.get(one["workspace"])),
+                "run_why": none.why if (none := why.get((one["workspace"], one["run"]))) is not None else None,
+                "run_listed_at": none.listed_at if none is not None else None,
+            }
+            for one in made
+        ]
+        old = _not_since(connection, [one for one in answered if one not in seen.deletions], end)
     if output == Output.JSON:
         write_json(records)
     elif output == Output.TSV:
         write_tsv(rows.PRODUCTION_TSV, records)
     elif records:
-        _table(records, zone, start)
+        _table(records, zone, start, why)
     if not records:
         whose = f" of {clean(model)}" if model is not None else ""
         session(context).tell(f"No version{whose} was production{_when(start, end, zone)}. {_defined(meaning)}")
@@ -148,7 +162,7 @@ def _model_of(key: str) -> str:
 
 def _records(
     connection: Connection, found: Sequence[tuple[Spell, Certainty]], start: datetime, end: datetime
-) -> Iterator[Record]:
+) -> Iterator[dict[str, Any]]:
     from stocktake.store.production import origins, states_of
 
     at = min(end, now())
@@ -221,20 +235,38 @@ def _run_state(key: str | None, of_run: Sequence[Origin], unknown: str | None) -
     if key is None:
         return None
     if not of_run:
-        return "not observed"
+        return _NOT_OBSERVED
     if any(one.gone for one in of_run):
         return "purged"
     return "deleted" if any(one.lifecycle == "deleted" for one in of_run) else "active"
 
 
-def _table(held: Sequence[Record], zone: ZoneInfo | None, start: datetime) -> None:
+def _why(connection: Connection, made: Sequence[Record]) -> dict[tuple[str, str], Absent]:
+    """Why runs that versions name were never observed, by workspace and run."""
+    named: dict[str, set[Node]] = {}
+    for one in made:
+        if one["run_state"] == _NOT_OBSERVED:
+            named.setdefault(one["workspace"], set()).add(Node(Kind.RUN, one["run"]))
+    seen = view(connection, Kind.RUN, list(named), None) if named else None
+    return {
+        (workspace, node.key): none
+        for workspace, those in named.items()
+        if seen is not None
+        for node, none in absent(connection, workspace, those, seen, None).items()
+    }
+
+
+def _table(
+    held: Sequence[Record], zone: ZoneInfo | None, start: datetime, why: Mapping[tuple[str, str], Absent]
+) -> None:
     several = len({row["workspace"] for row in held}) > 1
 
     def line(row: Record) -> list[str]:
         key = f"{row['model']}/{row['version']}" if row["version"] else str(row["model"])
         run = [str(row["run"] or "no run is recorded")]
         if row["run_state"] not in (None, "active"):
-            run.append(f"({row['run_state']})")
+            none = why.get((row["workspace"], row["run"]))
+            run.append(f"({row['run_state']}{f': {none}' if none is not None else ''})")
         made_of = [f"{word} {row[name]}" for word, name in (("code", "code_version"), ("data", "data_version"),
                                                            ("environment", "environment")) if row[name]]  # fmt: skip
         return [

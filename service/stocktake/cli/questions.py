@@ -14,7 +14,7 @@ import typer
 
 from stocktake.cli import rows, tables, words
 from stocktake.cli.exits import ExitCode
-from stocktake.cli.observed import View, note, refuse, view, view_of
+from stocktake.cli.observed import View, note, opening, refuse, view, view_of
 from stocktake.cli.render import Output, clean, say, write_json, write_table, write_tsv
 from stocktake.cli.session import (
     AskedOption,
@@ -83,6 +83,7 @@ def list_(
         seen = view(connection, which, workspaces, when, partition=(conditions or {}).get("partition"))
         if seen.blind:
             return refuse(seen, output)
+        opening(seen)
         answered = seen.answerable(which, workspaces or names)
         found = (
             rows.record(row, rows.ASSET)
@@ -130,8 +131,10 @@ def show(
         if not found:
             ever = lives(connection, which, key, workspaces=workspaces)
             return none_found(connection, which, key, ever, workspaces, when, output)
-        told = unseen(connection, workspaces=sorted({row["workspace"] for row in found}), at=when)
+        told = unseen(connection, workspaces=sorted({row["workspace"] for row in found}), at=when, kind=which)
         names = experiment_names(connection, {row["partition"] for row in found}, workspaces=workspaces, at=when)
+    seen = View(at=when or now(), observations=(), unseen=told)
+    opening(seen)
     if output != Output.TABLE:
         _write(found, output, rows.ASSET_TSV, lambda _: None, None, context)
     elif len(found) > 1:
@@ -139,7 +142,7 @@ def show(
         session(context).tell(f"{len(found)} have that name: ask for one by its key, or with --workspace.")
     else:
         tables.details(found[0], when)
-    return note(View(at=when or now(), observations=(), unseen=told))
+    return note(seen)
 
 
 def history(
@@ -169,9 +172,9 @@ def history(
         if not found:
             return none_found(connection, which, key, ever, workspaces, before, output)
         seen = view_of(connection, which, ever, after) if after is not None else View(at=now(), observations=())
-        seen = replace(
-            seen, unseen=unseen(connection, workspaces=sorted({row["workspace"] for row in found}), at=before)
-        )
+        told = unseen(connection, workspaces=sorted({row["workspace"] for row in found}), at=before, kind=which)
+        seen = replace(seen, unseen=told)
+    opening(seen)
     blind = {one.workspace for one in seen.unseen}
     _write(found, output, rows.VERSION_TSV, lambda held: _versions(held, blind), None, context)
     for one in ever if after is None else ():  # without --since it goes back as far as states are kept
@@ -215,6 +218,7 @@ def changes(
             return refuse(seen, output)
         if after is not None:  # what was not seen at the beginning has changes that nobody saw
             seen = replace(view(connection, which, workspaces, after), unseen=seen.unseen)
+        opening(seen)
         told = (
             rows.change(row)
             for row in store.changes(
@@ -266,7 +270,8 @@ def diff(
         if seen.blind:
             return refuse(seen, output)
         never = [one for one in seen.unseen if one.since is None]
-        seen = replace(seen, unseen=[*never, *unseen(connection, workspaces=workspaces, at=last)])
+        seen = replace(seen, unseen=[*never, *unseen(connection, workspaces=workspaces, at=last, kind=which)])
+        opening(seen)
         told = (
             rows.change(row)
             for row in difference(
@@ -417,6 +422,7 @@ def none_found(
     )
     if seen.blind:
         return refuse(seen, output)
+    opening(seen)
     say(_nobody(which, key, at))
     note(seen)
     return ExitCode.NOT_FOUND

@@ -6,17 +6,17 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from stocktake.cli import rows
-from stocktake.cli.observed import note, refuse, view
+from stocktake.cli.observed import note, opening, refuse, view
 from stocktake.cli.render import Output, write_json, write_table, write_tsv
 from stocktake.cli.session import AskedOption, OutputOption, known, now, session, wide
 from stocktake.cli.times import ago, span
 from stocktake.core.assets import Kind
-from stocktake.core.reconcile import GRACE, Side, Verdict, judge
+from stocktake.core.reconcile import GRACE, Verdict, judge
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     from stocktake.store.reconcile import Pair
 
 Record = Mapping[str, Any]
+
+
+class _Missing(NamedTuple):
+    """A side that is not there."""
+
+    state: None = None
+    since: None = None
+    seen: None = None
+
+
+_NONE = _Missing()
 _TABLE_ROWS = 200
 _TOLD = frozenset({Verdict.DISAGREE, Verdict.RUN_WITHOUT_JOB, Verdict.JOB_WITHOUT_RUN})
 
@@ -55,6 +66,7 @@ def reconcile(
         seen = view(connection, Kind.JOB, having or workspaces, None)
         if seen.blind:
             return refuse(seen, output)
+        opening(seen)
         answered = seen.answerable(Kind.JOB, having)
         runs = view(connection, Kind.RUN, answered, None)
         found = _records(connection, answered, allowed, every=every)
@@ -86,22 +98,24 @@ def _grace(text: str) -> timedelta:
 def _records(connection: Connection, workspaces: list[str], grace: timedelta, *, every: bool) -> Iterator[Record]:
     from stocktake.store.reconcile import pairs
 
-    for pair in pairs(connection, workspaces=workspaces, agreeing=every):
+    # What the view calls pending, for its grace period, is so for any that is longer.
+    told = _TOLD if grace >= GRACE else _TOLD | {Verdict.PENDING}
+    for pair in pairs(connection, workspaces=workspaces, verdicts=None if every else told):
         verdict = judge(pair.job, pair.run, other_listed=pair.other_listed, grace=grace)
         if every or verdict in _TOLD:
             yield _record(pair, verdict)
 
 
 def _record(pair: Pair, verdict: Verdict) -> Record:
-    def side(one: Side | None, name: str) -> Record:
-        return {f"{name}_{part}": getattr(one, part, None) for part in ("state", "since", "seen")}
-
-    made = {"workspace": pair.workspace, "key": pair.key, "verdict": str(verdict), "job_kind": pair.job_kind}
-    made |= {**side(pair.job, "job"), **side(pair.run, "run"), "expected_run_state": pair.expected_run_state}
-    for name in ("other_listed", "job_valid_from", "run_valid_from", "queue_seconds", "startup_seconds",
-                 "duration_seconds"):  # fmt: skip
-        made[name] = getattr(pair, name)
-    return rows.record(made, rows.JOB_RUN)
+    job, run = pair.job or _NONE, pair.run or _NONE
+    return {
+        "workspace": pair.workspace, "key": pair.key, "verdict": str(verdict), "job_kind": pair.job_kind,
+        "job_state": job.state, "run_state": run.state, "expected_run_state": pair.expected_run_state,
+        "job_since": job.since, "run_since": run.since, "job_seen": job.seen, "run_seen": run.seen,
+        "other_listed": pair.other_listed, "job_valid_from": pair.job_valid_from,
+        "run_valid_from": pair.run_valid_from, "queue_seconds": pair.queue_seconds,
+        "startup_seconds": pair.startup_seconds, "duration_seconds": pair.duration_seconds,
+    }  # fmt: skip
 
 
 def _table(held: list[Record]) -> None:

@@ -54,9 +54,17 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+_HOW: Mapping[str, Any] = {"ensure_ascii": False, "allow_nan": False, "default": plain}
+_JSON = json.JSONEncoder(**_HOW)
+
+
 def dumps(value: Any, *, indent: int | None = None) -> str:
     """Write JSON that a terminal can bear: control characters and lone surrogates are escaped, letters are not."""
-    text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    encode = _JSON.encode if indent is None else json.JSONEncoder(**_HOW, indent=indent).encode
+    try:
+        text = encode(value)  # what JSON knows needs no copy; the rest is asked for
+    except (TypeError, ValueError):  # a number or a key that it has no word for
+        text = encode(plain(value))
     return _RAW_IN_JSON.sub(lambda hit: f"\\u{ord(hit.group()):04x}", text)
 
 
@@ -100,6 +108,8 @@ def _cell(value: Any) -> str:
         return ""
     made = plain(value)
     text = made if isinstance(made, str) else json.dumps(made, ensure_ascii=False)
+    if text.isascii() and text.isprintable() and "\\" not in text:  # as nearly all are
+        return text
     text = text.translate(_TSV)
     return _CONTROL.sub(lambda hit: f"\\x{ord(hit.group()):02x}", text).encode("utf-8", "backslashreplace").decode()
 

@@ -23,12 +23,13 @@ CHANGE = (
 PRODUCTION = (
     "workspace", "model", "version", "because", "certainty", "became_not_before", "became_not_after",
     "ceased_not_before", "ceased_not_after", "run", "run_state", "code_version", "data_version", "environment",
-    "evidence",
+    "evidence", "workspace_deletion", "run_why", "run_listed_at",
 )  # fmt: skip
-PRODUCTION_TSV = tuple(name for name in PRODUCTION if name != "evidence")
-LINEAGE = ("workspace", "kind", "key", "at", "cut", "nodes", "edges")
+PRODUCTION_TSV = tuple(name for name in PRODUCTION if name not in ("evidence", "workspace_deletion"))
+LINEAGE = ("workspace", "kind", "key", "at", "workspace_deletion", "cut", "nodes", "edges")
+DELETION = ("state", "not_before", "not_after", "last_seen", "recoverable_until")
 LINEAGE_NODE = (
-    "kind", "key", "name", "state", "standing", "code_version", "valid_from", "digest", "scan"
+    "kind", "key", "name", "state", "standing", "why", "listed_at", "code_version", "valid_from", "digest", "scan",
 )  # fmt: skip
 JOB_RUN = (
     "workspace", "key", "verdict", "job_kind", "job_state", "run_state", "expected_run_state", "job_since",
@@ -55,8 +56,11 @@ SCOPE = ("kind", "partition", "state", "reason", "listed")
 STATUS = (
     "name", "source", "uri", "configured", "state", "state_since", "error", "next_step", "last_hot", "last_sweep",
     "age", "staleness_bound", "scanning", "assets", "coverage", "withheld", "found_by", "standing", "standing_why",
+    "deletion",
 )  # fmt: skip
-STATUS_TSV = tuple(name for name in STATUS if name not in ("coverage", "withheld", "last_hot", "last_sweep"))
+STATUS_TSV = tuple(
+    name for name in STATUS if name not in ("coverage", "withheld", "last_hot", "last_sweep", "deletion")
+)
 PASS = ("scan_id", "mode", "state", "began_at", "finished_at", "passes", "last_finished_at")
 COVERAGE = ("kind", "partitions", "complete", "oldest_complete", "state", "reason")
 WITHHELD = ("kind", "partition", "count", "since", "confirmations", "accepted")
@@ -75,6 +79,11 @@ def record(row: Any, names: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(row, Mapping):
         return {name: row.get(name) for name in names}
     return {name: getattr(row, name, None) for name in names}
+
+
+def deletion(of: Any) -> dict[str, Any] | None:
+    """What became of a workspace that is deleted, as programs read it; null of one that is not."""
+    return record(of, DELETION) if of is not None else None
 
 
 def change(row: Any) -> dict[str, Any]:
@@ -105,7 +114,7 @@ def status(of: Any, *, configured: bool, bound: float | None, found: Any = None)
     if found is not None:
         made["found_by"], made["standing"], made["standing_why"] = found.entry, found.standing, found.why or None
     made["configured"], made["staleness_bound"] = configured, bound
-    made["assets"] = dict(of.assets)
+    made["assets"], made["deletion"] = dict(of.assets), deletion(of.deletion)
     made["coverage"] = [record(one, COVERAGE) for one in of.coverage]
     made["withheld"] = [record(one, WITHHELD) for one in of.withheld]
     for name in ("last_hot", "last_sweep"):

@@ -17,6 +17,7 @@ import typer
 from stocktake.cli import rows, words
 from stocktake.cli.addresses import accept_address
 from stocktake.cli.exits import ExitCode, Stop, of_scans
+from stocktake.cli.observed import View, became, opening
 from stocktake.cli.operate import until_signalled
 from stocktake.cli.render import Output, clean, write_json, write_table, write_tsv
 from stocktake.cli.session import (
@@ -39,6 +40,7 @@ from stocktake.core.errors import ConfigError, Fenced
 if TYPE_CHECKING:
     from stocktake.pipeline import Progress, ScanReport
     from stocktake.settings import Settings
+    from stocktake.store.deletion import Deletion
     from stocktake.wiring import App
 
 log = logging.getLogger(__name__)
@@ -289,7 +291,8 @@ def status(context: typer.Context, workspace: WorkspaceOption = None, output: Ou
         write_tsv(rows.STATUS_TSV, answer)
     else:
         for number, one in enumerate(answer):
-            sys.stdout.write(("\n" if number else "") + "\n".join(_page(one)) + "\n")
+            page = _page(one, found[one["name"]].deletion)
+            sys.stdout.write(("\n" if number else "") + "\n".join(page) + "\n")
     if not answer:
         current.tell("No workspace is configured, and none was ever scanned.")
     return ExitCode.COMPLETE
@@ -306,7 +309,7 @@ def _bound(settings: Settings, name: str) -> float | None:
     return float(period(schedule.sweep).total_seconds() * (1 + schedule.splay))
 
 
-def _page(one: Mapping[str, Any]) -> list[str]:
+def _page(one: Mapping[str, Any], gone: Deletion | None) -> list[str]:
     at = now()
     since = f" since {exact(one['state_since'])} ({ago(one['state_since'], now=at)})" if one["state_since"] else ""
     scanning = f"; a {one['scanning']} is under way" if one["scanning"] else ""
@@ -314,6 +317,8 @@ def _page(one: Mapping[str, Any]) -> list[str]:
     lines = [f"{clean(one['name'])}: {retired}{one['state']}{since}{scanning}"]
     if one["found_by"]:
         lines.append(f"  {'found by':14} {clean(one['found_by'])}: {one['standing']}{_why(one)}")
+    if gone is not None:
+        lines.append(f"  {'workspace':14} {became(gone)}")
     for label, text in (("problem", one["error"]), ("next step", one["next_step"])):
         if text:
             lines.append(f"  {label:14} {clean(text)}")
@@ -377,12 +382,14 @@ scope = typer.Typer(
 def scope_list(context: typer.Context, workspace: AskedOption = None, output: OutputOption = Output.TABLE) -> int:
     """List how completely each kind of each workspace is seen, and how many removals are withheld."""
     from stocktake.store.ledger import status as ask
+    from stocktake.store.observation import unseen
 
     settings = session(context).settings()
     with session(context).database(settings) as connection:
         found = {one.name: one for one in ask(connection)}
         settings = wide(settings, connection)
-    names = [name for name in known(workspace, list(found), settings) or found if name in found]
+        names = [name for name in known(workspace, list(found), settings) or found if name in found]
+        opening(View(at=now(), observations=(), unseen=unseen(connection, workspaces=names)))
     answer = []
     for name in names:
         for covered in found[name].coverage:

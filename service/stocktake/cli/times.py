@@ -128,7 +128,7 @@ def _localised(naive: datetime, zone: tzinfo | None) -> datetime:
 
 def utc(moment: datetime) -> str:
     """Write a time as every machine-readable output does: ISO 8601, UTC, Z; microseconds only where there are any."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+    return moment.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
 def exact(moment: datetime, *, zone: tzinfo | None = None) -> str:

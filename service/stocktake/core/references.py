@@ -19,6 +19,7 @@ COLLECTIONS: Mapping[str, Kind] = {
     "environments": Kind.ENVIRONMENT_VERSION,
     "components": Kind.COMPONENT_VERSION,
 }
+_VERSIONS = frozenset(COLLECTIONS.values())
 # Where an asset is: the whole of an address up to its collection. A path in a datastore or an address of the web is
 # none, whatever its folders are called.
 _PLACE = (
@@ -73,6 +74,11 @@ def versioned(reference: Any, kind: Kind, here: str | None) -> tuple[Kind, str] 
     if (short := _SHORT.match(reference)) is not None:
         return kind, f"{short[1]}/{short[2]}" if short[2] else f"{short[1]}@{short[3]}"
     return None
+
+
+def names_no_version(kind: str, key: str) -> bool:
+    """Whether the key that `versioned` made of a reference is a name alone, or a label such as NAME@latest."""
+    return kind in _VERSIONS and "/" not in key
 
 
 def job(reference: Any, here: str | None) -> str | None:

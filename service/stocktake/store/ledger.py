@@ -13,6 +13,7 @@ from stocktake.core import canonical
 from stocktake.core.assets import Kind, Mode, ScanState, Scope, ScopeState
 from stocktake.core.words import words
 from stocktake.store.claims import LOCK, Claim
+from stocktake.store.deletion import Deletion, deletions
 from stocktake.store.engine import copy_rows, driver
 
 
@@ -292,6 +293,7 @@ class WorkspaceStatus:
     coverage: Sequence[Coverage]
     withheld: Sequence[Withheld]
     scanning: str | None
+    deletion: Deletion | None = None  # what is known of it, though it may be out of reach by now
 
 
 _RETIRE = "If it shall stay deleted, take it out of the configuration: its history is kept."
@@ -306,10 +308,11 @@ _WORST = ("unobservable", "partial", "permission-filtered", "complete", "unsuppo
 def status(connection: Connection) -> list[WorkspaceStatus]:
     """Say how every workspace stands, by name."""
     workspaces = connection.execute(text("SELECT * FROM workspace ORDER BY name")).all()
-    return [_status(connection, row) for row in workspaces]
+    deleted = {one.workspace: one for one in deletions(connection)}
+    return [_status(connection, row, deleted.get(row.name)) for row in workspaces]
 
 
-def _status(connection: Connection, row: Any) -> WorkspaceStatus:
+def _status(connection: Connection, row: Any, deleted: Deletion | None) -> WorkspaceStatus:
     given = {"wid": row.workspace_id}
     coverage = [
         Coverage(
@@ -374,18 +377,11 @@ def _status(connection: Connection, row: Any) -> WorkspaceStatus:
         )
     last_hot, last_sweep = (_last(connection, row.workspace_id, mode) for mode in (Mode.HOT, Mode.SWEEP))
     latest = max((s for s in (last_hot, last_sweep) if s), key=lambda s: s.last_finished_at or s.began_at, default=None)
-    deleted = connection.execute(
-        text(
-            "SELECT v.state, v.valid_from FROM version v WHERE v.workspace_id = :wid AND v.kind = 'workspace'"
-            " AND v.valid_to IS NULL AND v.lifecycle = 'deleted'"
-        ),
-        given,
-    ).first()
     state_since, error, next_step = row.unobservable_since, row.error, row.next_step
     if row.unobservable_since is not None:
         state = "unobservable"
     elif deleted is not None:
-        state, state_since = "deleted", deleted.valid_from
+        state, state_since = "deleted", deleted.not_after
         error = f"the workspace itself is deleted ({deleted.state}): what was in it stands as it was last seen"
         next_step = _DELETED.get(deleted.state, _DELETED[""])
     elif latest is None:
@@ -409,6 +405,7 @@ def _status(connection: Connection, row: Any) -> WorkspaceStatus:
         coverage=coverage,
         withheld=withheld,
         scanning=running,
+        deletion=deleted,
     )
 
 

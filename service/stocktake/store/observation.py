@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from stocktake.core import canonical
 from stocktake.core.assets import PARTITIONED, PIECEMEAL, Kind
+from stocktake.store.deletion import Deletion, deletions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +51,14 @@ class Life:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unseen:
-    """A workspace that could not be looked at, until now: what became of it since is not known."""
+    """A workspace of which an answer is old: it could not be looked at, and what became of it since is not known; or
+    it is known to be deleted, with all that was in it."""
 
     workspace: str
-    since: datetime | None  # the first look that failed; None: there was no look at all
+    since: datetime | None  # the first look that failed, or that showed the deletion; None: there was no look at all
     reason: str | None = None  # in a word
     last_complete: datetime | None = None  # when the last complete look ended, if there was one
+    deletion: Deletion | None = None
 
 
 # An experiment is in question if it was known at that time, or was found at the baseline later: then it may have been
@@ -176,9 +179,17 @@ def observed(
 
 
 def unseen(
-    connection: Connection, *, workspaces: Sequence[str] | None = None, at: datetime | None = None
+    connection: Connection,
+    *,
+    workspaces: Sequence[str] | None = None,
+    at: datetime | None = None,
+    kind: Kind | None = None,
 ) -> list[Unseen]:
-    """Return the workspaces that could not be looked at since a time before `at`; without it, now."""
+    """Return the workspaces that were deleted by a time, or could not be looked at since before it; without it, now.
+
+    That a workspace is deleted is no gap in an answer about workspaces themselves (`kind`): it is the answer.
+    """
+    gone = deletions(connection, workspaces=workspaces, at=at) if kind != Kind.WORKSPACE else []
     rows = connection.execute(
         text(
             "SELECT name, unobservable_since, trouble, (SELECT max(coalesce(last_finished_at, finished_at)) FROM scan s"
@@ -189,6 +200,15 @@ def unseen(
         {"at": at, "workspaces": list(workspaces) if workspaces is not None else None},
     )
     return [
+        Unseen(
+            workspace=one.workspace,
+            since=one.not_after,
+            reason=one.state,
+            last_complete=one.last_seen,
+            deletion=one,
+        )
+        for one in gone
+    ] + [
         Unseen(workspace=row.name, since=row.unobservable_since, reason=row.trouble, last_complete=row.last_complete)
         for row in rows
     ]

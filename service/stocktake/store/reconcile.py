@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
 from stocktake.core import canonical
-from stocktake.core.reconcile import Side
+from stocktake.core.reconcile import Side, Verdict
 from stocktake.store.history import stream
 
 
@@ -31,13 +31,18 @@ class Pair:
     run_valid_from: datetime | None
 
 
-def pairs(connection: Connection, *, workspaces: Sequence[str], agreeing: bool) -> Iterator[Pair]:
-    """Yield jobs with their runs, and what has no counterpart; those that agree only if asked for. Streams."""
+def pairs(
+    connection: Connection, *, workspaces: Sequence[str], verdicts: Collection[Verdict] | None = None
+) -> Iterator[Pair]:
+    """Yield jobs with their runs, and what has no counterpart: all, or those of which the view says one of these, for
+    the grace period that it has. Streams."""
     statement = (
-        "SELECT * FROM inventory.job_run WHERE workspace = ANY(:workspaces) AND (:agreeing OR verdict <> 'agree')"
-        " ORDER BY workspace, job_since, job, run"
+        "SELECT * FROM inventory.job_run_of(:workspaces)"
+        + (" WHERE verdict = ANY(:verdicts)" if verdicts is not None else "")
+        + " ORDER BY workspace, job_since, job, run"
     )
-    for row in stream(connection, statement, {"workspaces": list(workspaces), "agreeing": agreeing}):
+    given = {"workspaces": list(workspaces)} | ({"verdicts": sorted(verdicts)} if verdicts is not None else {})
+    for row in stream(connection, statement, given):
         yield Pair(
             workspace=row.workspace,
             job_kind=row.job_kind,
