@@ -29,7 +29,7 @@ from stocktake.pipeline import Stopped
 from stocktake.pipeline.turns import Turns
 from stocktake.settings import DiscoverySettings, WorkspaceSettings
 from stocktake.settings.timing import Cron, Timing, period
-from stocktake.store import discovered, ledger, migrate, retention
+from stocktake.store import discovered, migrate, retention, standing
 from stocktake.store.claims import Busy
 from stocktake.store.engine import trouble
 from stocktake.web import Check, WebServer, create_app, serve
@@ -336,7 +336,7 @@ class _Health:
         try:
             with self._app.engine.connect() as connection:
                 current = migrate.current(connection)
-                workspaces = ledger.status(connection)
+                workspaces = standing.status(connection)
         except (SQLAlchemyError, OSError) as exc:
             return [Check(name="database", ok=False, detail=f"does not answer ({type(exc).__name__}); is it running?")]
         wanted = migrate.newest()

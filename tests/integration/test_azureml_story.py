@@ -13,7 +13,7 @@ from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
 from stocktake.sources.azureml import AzureMl
-from stocktake.store import history, ledger
+from stocktake.store import history, standing
 from stocktake.store.deletion import deletions
 from stocktake.store.difference import difference
 from tests.azure.server import served
@@ -187,13 +187,13 @@ def test_a_soft_deleted_workspace_is_one_change_and_its_children_are_carried(tol
     assert told.changes(runs=True) == [("workspace", "workspace", "deleted", ("deletion",))]
     assert told.state(Kind.WORKSPACE, "workspace") == "SoftDeleted"
     with told.engine.connect() as connection:
-        (standing,) = ledger.status(connection)
+        (ws,) = standing.status(connection)
         (deletion,) = deletions(connection)
-    assert (standing.state, standing.state_since is not None) == ("deleted", True)
-    assert (deletion.state, deletion == standing.deletion) == ("SoftDeleted", True)
+    assert (ws.state, ws.state_since is not None) == ("deleted", True)
+    assert (deletion.state, deletion == ws.deletion) == ("SoftDeleted", True)
     assert deletion.last_seen is not None
     assert deletion.last_seen < deletion.not_after
-    assert "14 days" in (standing.next_step or "")
+    assert "14 days" in (ws.next_step or "")
     told.scan(Mode.SWEEP)
     assert told.changes(runs=True) == []
     assert {kind: told.keys(kind) for kind in AzureMl.kinds if kind != Kind.WORKSPACE} == {

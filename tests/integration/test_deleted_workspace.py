@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from stocktake.core.assets import Kind, Lifecycle, ScanState
-from stocktake.store import ledger
+from stocktake.store import standing
 from stocktake.store.deletion import deletions
 from tests.contract.test_cli_reference import schema
 from tests.integration.auditing import age
@@ -214,8 +214,8 @@ def test_discovery_may_notice_first_and_is_believed_until_a_scan_has_looked(engi
             timedelta(hours=1),
         )
         assert deletions(connection, at=told.not_after - timedelta(seconds=1)) == []
-        (standing,) = ledger.status(connection)
-        assert standing.state == "deleted"
+        (ws,) = standing.status(connection)
+        assert ws.state == "deleted"
     scan(engine, world)
     with engine.connect() as connection:
         assert deletions(connection) == [], "it is there"

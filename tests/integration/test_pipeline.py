@@ -9,7 +9,7 @@ from stocktake.core import canonical
 from stocktake.core.assets import Kind, Mode, ScanState
 from stocktake.core.errors import Fenced, Trouble
 from stocktake.pipeline import Stopped
-from stocktake.store import claims, history, ledger
+from stocktake.store import claims, history, ledger, standing
 from stocktake.store.difference import difference
 from stocktake.store.observation import observed
 from tests.integration.scripted import World, changes, live, scan, twelve_runs
@@ -151,7 +151,7 @@ def test_unobservable_is_a_state_not_a_deletion(engine: Engine, world: World, tr
     report = scan(engine, world)
     assert report.state == ScanState.FAILED
     with engine.connect() as connection:
-        (status,) = ledger.status(connection)
+        (status,) = standing.status(connection)
     assert status.state == "unobservable"
     assert status.next_step == "Check the token."
     assert len(live(engine)) == 12
@@ -159,7 +159,7 @@ def test_unobservable_is_a_state_not_a_deletion(engine: Engine, world: World, tr
     world.fail_identify = None
     scan(engine, world)
     with engine.connect() as connection:
-        (status,) = ledger.status(connection)
+        (status,) = standing.status(connection)
     assert status.state == "complete"
     assert status.error is None
 
@@ -339,7 +339,7 @@ def test_a_workspace_that_points_elsewhere_is_refused(engine: Engine, world: Wor
     assert str(refused.next_step).startswith("If the address is a mistake, correct it.")
     assert str(refused.next_step).endswith("stocktake scope accept w workspace")
     with engine.connect() as connection:
-        (status,) = ledger.status(connection)
+        (status,) = standing.status(connection)
         last = connection.execute(text("SELECT state, trouble, error FROM scan ORDER BY scan_id DESC LIMIT 1")).one()
     assert (status.state, status.error, status.next_step) == ("unobservable", refused.error, refused.next_step)
     assert (status.uri, status.assets["run"]) == ("http://other", 12)

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 from stocktake.core.assets import Kind, Mode
 from stocktake.core.errors import Trouble
 from stocktake.pipeline import Stopped
-from stocktake.store import figures, ledger
+from stocktake.store import figures, standing
 from stocktake.telemetry.figures import WorkspaceFigures
 from tests.integration.scripted import World, scan, twelve_runs
 
@@ -20,9 +20,9 @@ def world() -> World:
     return twelve_runs()
 
 
-def status(engine: Engine) -> ledger.WorkspaceStatus:
+def status(engine: Engine) -> standing.WorkspaceStatus:
     with engine.connect() as connection:
-        (one,) = ledger.status(connection)
+        (one,) = standing.status(connection)
     return one
 
 

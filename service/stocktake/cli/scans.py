@@ -250,8 +250,8 @@ def _outcome(one: Mapping[str, Any]) -> str:
 def status(context: typer.Context, workspace: WorkspaceOption = None, output: OutputOption = Output.TABLE) -> int:
     """Say how every workspace stands: how completely and how lately it was seen, and what to do about it."""
     from stocktake.store import discovered
-    from stocktake.store.ledger import WorkspaceStatus
-    from stocktake.store.ledger import status as ask
+    from stocktake.store.standing import WorkspaceStatus
+    from stocktake.store.standing import status as ask
 
     current = session(context)
     settings = current.settings()
@@ -381,8 +381,8 @@ scope = typer.Typer(
 @scope.command("list")
 def scope_list(context: typer.Context, workspace: AskedOption = None, output: OutputOption = Output.TABLE) -> int:
     """List how completely each kind of each workspace is seen, and how many removals are withheld."""
-    from stocktake.store.ledger import status as ask
     from stocktake.store.observation import unseen
+    from stocktake.store.standing import status as ask
 
     settings = session(context).settings()
     with session(context).database(settings) as connection:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from stocktake.doctor import discovery, machine, servers
 from stocktake.doctor.checks import Check, Level
 from stocktake.settings import Settings
-from stocktake.store.ledger import WorkspaceStatus
+from stocktake.store.standing import WorkspaceStatus
 
 __all__ = ["Check", "Level", "examine"]
 

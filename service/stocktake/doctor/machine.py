@@ -17,7 +17,7 @@ from stocktake.doctor.checks import Check, apart, fail, ok, warn
 from stocktake.making import address
 from stocktake.settings import Settings, WorkspaceSettings, check, present_key
 from stocktake.settings.timing import format_timing, period
-from stocktake.store import installation, ledger, migrate
+from stocktake.store import installation, migrate, standing
 from stocktake.store.claims import elsewhere
 from stocktake.wiring import open_database
 
@@ -63,7 +63,7 @@ def disk(folder: Path) -> Iterator[Check]:
 
 
 def database(
-    settings: Settings, environ: Mapping[str, str], known: dict[str, ledger.WorkspaceStatus]
+    settings: Settings, environ: Mapping[str, str], known: dict[str, standing.WorkspaceStatus]
 ) -> Iterator[Check]:
     """Reach the database (starting the embedded one), and leave in `known` what it knows of the workspaces."""
     try:
@@ -74,7 +74,7 @@ def database(
         yield fail("database", str(exc), "Put this right first: nothing can be kept without a database.")
 
 
-def _server(which: str, engine: Engine, known: dict[str, ledger.WorkspaceStatus]) -> Iterator[Check]:
+def _server(which: str, engine: Engine, known: dict[str, standing.WorkspaceStatus]) -> Iterator[Check]:
     with engine.connect() as connection:
         before = datetime.now(UTC)
         theirs: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
@@ -82,7 +82,7 @@ def _server(which: str, engine: Engine, known: dict[str, ledger.WorkspaceStatus]
         version = migrate.server_version(connection)
         revision, wanted = migrate.current(connection), migrate.newest()
         if revision == wanted:
-            known.update({one.name: one for one in ledger.status(connection)})
+            known.update({one.name: one for one in standing.status(connection)})
     good = f"{migrate.OLDEST_SERVER} to {migrate.NEWEST_SERVER}"
     if version < migrate.OLDEST_SERVER:
         yield fail("database", f"{which}, PostgreSQL {version}; stocktake needs {good}", "Use a newer server.")
@@ -127,7 +127,7 @@ def _key(engine: Engine, settings: Settings, environ: Mapping[str, str]) -> Iter
         yield ok("installation key", "is the one that the database was filled with")
 
 
-def place(workspace: WorkspaceSettings, known: ledger.WorkspaceStatus | None) -> Iterator[Check]:
+def place(workspace: WorkspaceSettings, known: standing.WorkspaceStatus | None) -> Iterator[Check]:
     """A scan of a workspace that points elsewhere than its history is refused."""
     now = address(workspace)
     if known is not None and known.uri not in (None, now) and known.assets:
@@ -135,7 +135,9 @@ def place(workspace: WorkspaceSettings, known: ledger.WorkspaceStatus | None) ->
         yield fail("address", refusal.what, str(refusal.next_step), workspace.name)
 
 
-def schedule(settings: Settings, workspace: WorkspaceSettings, known: ledger.WorkspaceStatus | None) -> Iterator[Check]:
+def schedule(
+    settings: Settings, workspace: WorkspaceSettings, known: standing.WorkspaceStatus | None
+) -> Iterator[Check]:
     """Judge by the last passes whether the next ones fit between their ticks: the staleness bound stands on that."""
     chosen = workspace.schedule or settings.schedule
     for mode, timing in ((Mode.HOT, chosen.hot), (Mode.SWEEP, chosen.sweep)):
