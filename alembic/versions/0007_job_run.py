@@ -31,6 +31,14 @@ $$
 _SINCE = """(SELECT coalesce(max(p.valid_to) FILTER (WHERE p.state IS DISTINCT FROM v.state), min(p.valid_from))
         FROM public.version p WHERE p.asset_id = v.asset_id)"""
 
+
+# When a scope was last listed completely, by its key. No join: until `scope` has statistics, Postgres takes it for a
+# few rows, and goes through all of them anew for every run.
+def _listed(kind: str, partition: str) -> str:
+    return f"""(SELECT s.last_complete_at FROM public.scope s
+        WHERE s.workspace_id = v.workspace_id AND s.kind = {kind} AND s.partition = {partition})"""
+
+
 # Everything that is looked up is joined to one of the two sides, which are then joined by hash, once: how many they are
 # together is a bad guess of the planner's, and a list that is gone through anew for each of them takes minutes.
 _PAIRS = f"""
@@ -49,9 +57,10 @@ experiment AS MATERIALIZED (
     WHERE v.kind = 'experiment' AND v.valid_to IS NULL GROUP BY v.workspace_id, v.name),
 job AS MATERIALIZED (
     SELECT w.workspace, v.kind, a.key, v.asset_id, v.state, v.valid_from, v.created_at, v.started_at, v.ended_at,
-        {_SINCE} AS since, greatest(v.valid_from, l.last_complete_at) AS seen,
+        {_SINCE} AS since, greatest(v.valid_from, {_listed("v.kind", "''")}) AS seen,
         -- What would show its run: the runs of its experiment; where no experiment has that name, the experiments.
-        CASE WHEN d.experiment_id IS NOT NULL OR e.key IS NOT NULL THEN runs.last_complete_at
+        CASE WHEN d.experiment_id IS NOT NULL OR e.key IS NOT NULL
+            THEN {_listed("'run'", "coalesce(d.experiment_id, e.key)")}
             WHEN d.experiment_name IS NOT NULL THEN w.experiments_listed END AS other_listed
     FROM place w JOIN public.version v ON v.workspace_id = w.workspace_id JOIN public.asset a USING (asset_id)
     CROSS JOIN LATERAL (
@@ -59,17 +68,13 @@ job AS MATERIALIZED (
             nullif(o.j #>> '{{properties,experimentName}}', '') AS experiment_name
         FROM (SELECT v.document::jsonb AS j OFFSET 0) AS o) AS d
     LEFT JOIN experiment e ON e.workspace_id = v.workspace_id AND e.name = d.experiment_name
-    LEFT JOIN public.scope l ON l.workspace_id = v.workspace_id AND l.kind = v.kind AND l.partition = ''
-    LEFT JOIN public.scope runs ON runs.workspace_id = v.workspace_id AND runs.kind = 'run'
-        AND runs.partition = coalesce(d.experiment_id, e.key)
     WHERE v.kind IN ('job', 'child_job') AND v.valid_to IS NULL),
 run AS MATERIALIZED (
     SELECT w.workspace, a.key, v.asset_id, v.state, v.valid_from, v.started_at, v.ended_at,
-        {_SINCE} AS since, greatest(v.valid_from, l.last_complete_at) AS seen,
+        {_SINCE} AS since, greatest(v.valid_from, {_listed("'run'", "v.partition")}) AS seen,
         -- A run with a parent may be that of a child job, and no list is one of all of those: nothing is claimed of it.
         CASE WHEN v.parent IS NULL THEN w.jobs_listed END AS other_listed
     FROM place w JOIN public.version v ON v.workspace_id = w.workspace_id JOIN public.asset a USING (asset_id)
-    LEFT JOIN public.scope l ON l.workspace_id = v.workspace_id AND l.kind = 'run' AND l.partition = v.partition
     WHERE v.kind = 'run' AND v.valid_to IS NULL),
 pair AS (
     SELECT workspace, j.kind AS job_kind, j.key AS job, r.key AS run,
