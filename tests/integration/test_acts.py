@@ -101,10 +101,22 @@ def test_who_wrote_to_one_is_not_who_wrote_to_another_of_almost_the_same_name(
     assert actors(engine) == {"fraud": (ADA, AZURE), "Fraud": (BO, AZURE), "churn": (ADA, AZURE)}
 
 
+def test_an_act_that_names_neither_of_two_exactly_names_nobody_and_leaves_doubt(
+    engine: Engine, stock: Stock, log: Log
+) -> None:
+    log.add("FRAUD")
+    log.add("Fraud", BO)
+    for key in ("fraud", "Fraud"):
+        stock.change(Kind.REGISTERED_MODEL, key, {"tags": {"step": "1"}})
+    scan(engine, stock)
+    doubted = f"{AZURE}: one of {BO}, or somebody whom it does not name"
+    assert actors(engine) == {"fraud": ("unknown", None), "Fraud": ("unknown", doubted)}
+
+
 def test_the_log_knows_better_than_what_a_client_claims(engine: Engine, stock: Stock, log: Log) -> None:
     stock.put(Kind.REGISTERED_MODEL, "claimed", {"user_id": "somebody"})
     stock.put(Kind.REGISTERED_MODEL, "named", {"user_id": "somebody"})
-    log.add("named")
+    log.add("named", operation="Microsoft.MachineLearningServices/workspaces/models/versions/write")
     scan(engine, stock)
     assert actors(engine) == {
         "claimed": ("somebody", "user_id, as the client claimed"),
@@ -123,6 +135,26 @@ def test_lines_of_one_operation_are_one_act_from_the_first_to_the_last(engine: E
         (act,) = connection.execute(text("SELECT * FROM inventory.act")).all()
     assert (act.began_at, act.ended_at, act.accepted) == (at - timedelta(seconds=20), at - timedelta(seconds=18), True)
     assert (act.event_id, act.workspace, act.kind, act.key) == ("e3", "ml", "registered_model", "fraud")
+
+
+def test_an_operation_that_lasted_for_hours_leaves_doubt_about_all_that_changed_meanwhile(
+    engine: Engine, stock: Stock, log: Log
+) -> None:
+    begun = datetime.now(UTC) - timedelta(minutes=5)
+    log.add("fraud", BO, at=begun)
+    log.add("fraud", ADA)
+    stock.change(Kind.REGISTERED_MODEL, "fraud", {"tags": {"step": "1"}})
+    scan(engine, stock)
+    assert actors(engine) == {"fraud": (ADA, AZURE)}
+    hours = timedelta(hours=3)
+    move_back(engine, hours)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE act SET began_at = began_at - :by, ended_at = ended_at - :by"), {"by": hours})
+    log.lines = [line._replace(at=line.at - hours) for line in log.lines]
+    scan(engine, stock, mode=Mode.HOT)
+    log.lines.append(log.lines[0]._replace(event_id="end", at=datetime.now(UTC)))
+    scan(engine, stock, mode=Mode.HOT)
+    assert actors(engine) == {"fraud": ("unknown", f"{AZURE}: one of {BO}, {ADA}")}
 
 
 def test_a_pass_reads_on_from_an_hour_before_the_last_one(engine: Engine, stock: Stock, log: Log) -> None:

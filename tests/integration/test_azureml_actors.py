@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import string
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ from sqlalchemy import Engine, text
 
 from stocktake.core.actors import AZURE
 from stocktake.core.assets import Kind, Mode, ScanState
+from stocktake.core.errors import Trouble
 from stocktake.core.redact import Redactor
 from stocktake.core.remembered import Sought
 from stocktake.demo.azure.content import Size
@@ -169,6 +172,30 @@ def test_what_was_refused_or_reads_keys_or_is_about_another_workspace_names_nobo
     assert acts(told) == [("schedule", SCHEDULE, mail(ADA))]  # known to have begun, and no more
     with told.engine.connect() as connection:
         assert connection.execute(text("SELECT accepted FROM act")).scalars().all() == [False]
+
+
+def test_who_wrote_to_a_container_is_not_who_registered_a_version_in_it(told: Told) -> None:
+    workspace = told.now()
+    workspace.archive_model("model-000", archived=False, by=ADA)  # as it was: no list shows what she wrote
+    workspace.register_model("model-000", by=BO)
+    workspace.register_model("new", by=BO)
+    workspace.archive_model("new", archived=False, by=ADA)
+    told.scan()
+    actors = told.actors()
+    assert actors["registered_model", "model-000", "updated"] == UNKNOWN
+    assert actors["registered_model", "new", "created"] == UNKNOWN
+    assert actors["model_version", "new/1", "created"] == by(BO)
+
+
+def test_a_line_that_is_longer_than_azures_are_is_the_logs_own_trouble(told: Told) -> None:
+    workspace = told.now()
+    for letters in (string.ascii_letters, "\u00e4\u20ac"):
+        name, caller = ("".join(random.Random(seed).choices(letters, k=900)) for seed in (1, 2))
+        resource = f"{workspace.scope}/models/{name}"
+        told.server.estate.note(resource, "Microsoft.MachineLearningServices/workspaces/models/write", caller)
+    report = told.scan(Mode.SWEEP)
+    assert (report.state, report.trouble) == (ScanState.COMPLETE, None)
+    assert log(told) == (True, Trouble.SHAPE)
 
 
 def test_azure_writes_ids_in_upper_and_lower_case_as_it_likes(told: Told) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, text
@@ -18,6 +18,7 @@ from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
 from stocktake.sources.azureml import AzureMl
+from stocktake.sources.azureml_arm import ArmLists
 from stocktake.store import history
 from tests.azure.server import AzureServer, served
 from tests.servers.azureml import azureml_config, keys_in
@@ -34,10 +35,15 @@ class Cut:
     workspace: Workspace
 
     def scan(
-        self, mode: Mode = Mode.SWEEP, *, budget: int | None = None, stop: Callable[[], bool] = lambda: False
+        self,
+        mode: Mode = Mode.SWEEP,
+        *,
+        budget: int | None = None,
+        overlap: timedelta = timedelta(hours=1),
+        stop: Callable[[], bool] = lambda: False,
     ) -> pipeline.ScanReport:
         def source(now: Callable[[], datetime]) -> AzureMl:
-            config = azureml_config(self.server, self.workspace, retries=0, read_ahead=False)
+            config = azureml_config(self.server, self.workspace, retries=0, read_ahead=False, run_overlap=overlap)
             return AzureMl(replace(config, arm=replace(config.arm, budget=budget)), now)
 
         self.server.seen.clear()  # what is counted is this scan's
@@ -211,3 +217,81 @@ def test_versions_go_on_with_the_container_at_which_they_were_cut(cut: Cut) -> N
     # The container that was read last is read once more: whether it was at its end is not known.
     assert cut.server.seen.count(family="components/versions") == len(names) - len(names) // 2 + 1
     assert cut.keys(Kind.COMPONENT_VERSION) == keys_in(cut.workspace)[Kind.COMPONENT_VERSION]
+
+
+def test_versions_are_taken_up_only_where_every_container_was_known(cut: Cut) -> None:
+    big = Size(jobs=0, live=0, children=0, components=60)  # two pages of containers
+    cut.workspace, twin = (cut.server.estate.add_workspace(name, size=big) for name in ("big", "twin"))
+    for workspace in (cut.workspace, twin):
+        workspace.register_component("a-late-one")  # on the second page, and the first by its name
+    cut.server.faults.status(500, "components", page=2, times=None)
+    replace(cut, workspace=twin).scan()
+    arm = [what.family for what, _ in cut.server.seen.requests if what.plane == "arm"]
+    cut.scan(budget=arm.index("components/versions") + 20)
+    cut.server.faults.clear()
+    assert state(cut.scan(), Kind.COMPONENT_VERSION) == ScopeState.COMPLETE
+    assert cut.keys(Kind.COMPONENT_VERSION) == keys_in(cut.workspace)[Kind.COMPONENT_VERSION]
+    cut.scan()
+    assert cut.changes(Kind.COMPONENT_VERSION) == []
+
+
+def test_children_are_complete_as_of_when_the_jobs_began_to_be_listed(cut: Cut) -> None:
+    cut.workspace = cut.server.estate.add_workspace("parents", size=replace(SIZE, types=("Pipeline",)))
+    cut.scan()
+    cut.server.faults.status(500, "jobs", page=4, times=None)
+    cut.scan()
+    cut.server.faults.clear()
+    cut.workspace.submit_job("late", kind="Pipeline")
+    cut.workspace.spawn_children("late", 2)
+    report = cut.scan()  # takes up the jobs behind it: neither the job nor its children are seen
+    assert {state(report, kind) for kind in (Kind.JOB, Kind.CHILD_JOB)} == {ScopeState.COMPLETE}
+    assert cut.complete_as_of(Kind.CHILD_JOB) == cut.complete_as_of(Kind.JOB)
+
+
+def test_a_job_that_came_and_ended_while_the_list_was_cut_is_seen_by_the_next_hot_pass(cut: Cut) -> None:
+    now, overlap = cut.server.estate.now, timedelta(0)
+    cut.scan(overlap=overlap)
+    cut.server.faults.status(500, "jobs", page=4, times=None)
+    cut.scan(overlap=overlap)
+    cut.server.faults.clear()
+    cut.workspace.submit_job("late")
+    cut.workspace.move_job("late", "Completed")
+    cut.server.estate.tick((datetime.now(UTC) - now()).total_seconds())
+    cut.scan(Mode.HOT, overlap=overlap)
+    assert "late" not in cut.keys(Kind.JOB)  # it stands before the place that was taken up
+    cut.scan(Mode.HOT, overlap=overlap)
+    assert "late" in cut.keys(Kind.JOB)
+
+
+def test_a_place_that_was_left_is_forgotten_once_the_whole_was_listed(cut: Cut) -> None:
+    cut.server.faults.status(500, "jobs", page=4, times=None)
+    cut.scan()
+    cut.server.faults.clear()
+    with cut.engine.begin() as connection:  # another pass that may be taking it up
+        connection.execute(
+            text(
+                "INSERT INTO scan (workspace_id, mode, state, source, epoch, began_at, last_began_at)"
+                " SELECT workspace_id, 'hot', 'running', source, epoch, began_at, began_at FROM scan"
+            )
+        )
+    cut.scan()
+    assert cut.server.seen.count(family="jobs") == 7
+    assert cut.saved() == set()
+
+
+def test_children_that_are_gone_were_not_looked_at_since_they_were_read(
+    cut: Cut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut.workspace = cut.server.estate.add_workspace("parents", size=replace(SIZE, types=("Pipeline",), children=2))
+    cut.scan()
+    cut.workspace.jobs.remove(next(cut.workspace.jobs.newest()).name)
+    gone = datetime.now(UTC)
+    with monkeypatch.context() as patch:
+        patch.setattr(ArmLists, "_alive", lambda _: False)
+        report = cut.scan()  # the job is missing, and cannot be confirmed: its children are not asked for yet
+    assert (state(report, Kind.JOB), state(report, Kind.CHILD_JOB)) == (ScopeState.PARTIAL, ScopeState.COMPLETE)
+    cut.scan()
+    with cut.engine.connect() as connection:
+        rows = connection.execute(text("SELECT type, not_before FROM change WHERE kind = 'child_job'")).all()
+    assert [row.type for row in rows] == ["purged", "purged"]
+    assert all(row.not_before < gone for row in rows)

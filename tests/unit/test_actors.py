@@ -39,6 +39,10 @@ def test_the_one_who_wrote_between_the_two_looks_is_the_actor() -> None:
     assert named(DISABLED, [act(), act(at=WITHIN + timedelta(minutes=1))]) == Named(ADA, AZURE)
 
 
+def test_whoever_is_written_in_other_letters_is_the_same_person() -> None:
+    assert named(DISABLED, [act(), act(caller=ADA.upper())]) == Named(ADA, AZURE)
+
+
 def test_without_an_act_nobody_is() -> None:
     assert named(DISABLED, []) is None
 
@@ -84,6 +88,9 @@ def test_a_long_operation_may_have_its_effect_before_it_ends() -> None:
     [
         (ChangeType.CREATED, "jobs/write", True),
         (ChangeType.CREATED, "jobs/cancel/action", False),
+        (ChangeType.CREATED, "models/write", False),  # it is there as soon as anybody registers a version in it
+        (ChangeType.RESTORED, "environments/write", False),
+        (ChangeType.CREATED, "models/versions/write", True),
         (ChangeType.DELETED, "models/write", True),  # archived
         (ChangeType.DELETED, "delete", True),  # the workspace itself
         (ChangeType.RESTORED, "write", True),
@@ -105,10 +112,15 @@ def test_what_happened_and_what_was_done_must_fit(happened: ChangeType, operatio
         ({"properties__tags__owner": "x"}, "jobs/write", True),
         ({"properties__properties__scaleSettings__maxNodeCount": 8}, "computes/write", True),
         ({"properties__properties__vmSize": "b"}, "computes/resize/action", True),
+        ({"properties__properties__schedules__computeStartStop": []}, "computes/updateSchedules/action", True),
+        ({"properties__tags__status": "x"}, "jobs/write", True),
         ({"properties__isArchived": True}, "models/versions/write", True),
         ({"properties__privateLinkServiceConnectionState__status": "Approved"}, "privateEndpoint/write", True),
         # what moves by itself, whoever edited something beside it
         ({"properties__status": "Completed"}, "jobs/write", False),
+        ({"properties__status": "Completed", "properties__displayName": "x"}, "jobs/write", False),
+        ({"properties__latestVersion": "2"}, "models/write", False),
+        ({"properties__latestVersion": "2", "properties__description": "x"}, "models/write", False),
         ({"properties__properties__nodeStateCounts__idleNodeCount": 3}, "computes/write", False),
         ({"properties__provisioningState": "Succeeded"}, "onlineEndpoints/write", False),
         ({"properties__currentValue": 3}, "computes/write", False),

@@ -25,9 +25,15 @@ TOLD = frozenset(Kind) - PARTITIONED - {Kind.EXPERIMENT, Kind.CHILD_JOB, Kind.WE
 #: Of more than these who may have done it the others are counted.
 _MOST = 5
 #: Acts that set what people decide: everything but what moves by itself.
-_WRITES = frozenset(words("write resize updateidleshutdownsetting updatecustomservices"))
+_WRITES = frozenset(
+    words("write resize updateidleshutdownsetting updatecustomservices updateschedules updatedatamounts")
+)
 #: Fields of state that a write sets.
 _WRITTEN = frozenset(words("isArchived privateLinkServiceConnectionState"))
+#: Fields that no write to the asset itself sets: a job ends, and a container moves on with each version of it.
+_MOVED = frozenset(words("properties.status properties.latestVersion"))
+#: Writes to what is there as soon as somebody, maybe somebody else, registers a version in it.
+_TO_CONTAINERS = ("/models/write", "/data/write", "/environments/write", "/components/write")
 #: Acts that lead to a state: the words of it, and of the last operation.
 _LEADS_TO: Mapping[str, frozenset[str]] = {
     "start": frozenset(words("start starting running jobrunning")),
@@ -84,7 +90,8 @@ def named(change: Happened, acts: Iterable[Act]) -> Named | None:
     near = [act for act in acts if _touches(act, change, CLOCKS) and _explains(act, change)]
     if not any(_touches(act, change, timedelta()) for act in near):
         return None  # one beside the interval only keeps others from being sure
-    callers = sorted({act.caller for act in near})
+    # The directory minds upper case in no address: one person, in whichever letters.
+    callers = sorted({act.caller.casefold(): act.caller for act in sorted(near, key=lambda act: act.caller)}.values())
     if callers == [""]:
         return None
     if len(callers) == 1:
@@ -119,9 +126,11 @@ def _explains(act: Act, change: Happened) -> bool:
         case ChangeType.DELETED:
             return does in ("delete", "write")  # archived
         case ChangeType.CREATED | ChangeType.RESTORED:
-            return does == "write"
+            there_before = change.type is ChangeType.RESTORED and change.fields  # it was archived, and never gone
+            return does == "write" and bool(there_before or not act.operation.casefold().endswith(_TO_CONTAINERS))
     if does in _WRITES:
-        return any(_decided(str(one["path"])) for one in change.fields)
+        paths = {str(one["path"]) for one in change.fields}
+        return any(map(_decided, paths)) and paths.isdisjoint(_MOVED)
     if does not in _LEADS_TO or any(_by_itself(one) for one in change.fields):
         return False
     reached = {

@@ -54,8 +54,9 @@ class Part:
         return Cut(place=self.place, began_at=self.began_at, listed=self.listed, problem=problem, seen=seen)
 
     def over(self, failure: SourceError | None) -> bool:
-        """Whether what was saved of it is of no use any more: it came to its end, or its place is no place any more."""
+        """Whether what was saved of it is of no use any more: it came to its end (what another scan saved of it is
+        older news now), or its place is no place any more."""
         if failure is None:
-            return self.saved
+            return self.saved or self.heads is not None
         first = self.place is None or failure.trouble is Trouble.TRUNCATED  # who goes round in circles gets nowhere
         return self.saved and first and failure.trouble not in _WAITS

@@ -121,6 +121,7 @@ class _Pass:
     ended: list[Ended] = field(default_factory=list)
     known: set[int] = field(default_factory=set)  # assets seen since the last flush in another state than published
     glimpsed: set[tuple[Kind, str]] = field(default_factory=set)  # keys on the lists of what is new or moving
+    began: dict[Kind, datetime] = field(default_factory=dict)  # when the last listing of a kind began, its first part
     results: list[ledger.ScopeResult] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     identity: Identity | None = None
@@ -163,8 +164,11 @@ class _Pass:
     def _take(self, listing: Listing) -> SourceError | None:
         """List one scope to its end, staging what is new or changed. A page that fails makes it partial."""
         now = self.clock()
+        if listing.below is not None:
+            now = min(now, self.began.get(listing.below, now))
         cut = self.inventory.taken.pop(listing.scope.kind) if listing.taken_up else None
         part = Part.begin(listing.scope.kind, self._heads(listing), cut, now)
+        self.began[part.kind] = part.began_at
         problems, failure = part.problems, None
         try:
             for page in listing.pages:
@@ -341,7 +345,7 @@ class _Pass:
         if results:
             ledger.record_scopes(self.connection, self.claim, results, ordinal=len(self.results))
             self.results += results
-        if over := [one.kind for one in ended if one.over]:
+        if over := {one.kind for one in ended if one.over}:
             cuts.forget(self.connection, self.claim, over)
         self.judge.seen_after_all(ended, self.known)
         self.known = set()

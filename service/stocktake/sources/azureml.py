@@ -166,7 +166,8 @@ class AzureMl:
         yield from self._runs(mode, known)
         if not self._arm_is_down():
             cut = known.cut(Kind.JOB)
-            by_name = mode is Mode.HOT and _together(looked_at_runs, looked_at_jobs) and self._runs_read
+            together = _together(looked_at_runs, looked_at_jobs, self._config.run_overlap / 2)
+            by_name = mode is Mode.HOT and together and self._runs_read
             yield self._jobs(known, by_name=by_name and cut is None, cut=cut)
         if (history := self._history()) is not None and self._data_error is None:
             due = known.parents_due(ENDED, CHILDLESS, looked_at_children)
@@ -365,6 +366,7 @@ class AzureMl:
             promise=ScopeState.COMPLETE if whole else ScopeState.INCREMENTAL,
             apart=True,
             remains=True,
+            below=Kind.JOB,
         )
 
     # ---- the data plane ---------------------------------------------------------------------------------------------
@@ -401,6 +403,7 @@ class AzureMl:
             self._runs_read = self._runs_read and whole
 
 
-def _together(runs: datetime | None, jobs: datetime | None) -> bool:
-    """Whether jobs were looked at in the same pass as runs, or later: else a job may have come and ended unseen."""
-    return runs is not None and jobs is not None and jobs >= runs
+def _together(runs: datetime | None, jobs: datetime | None, overlap: timedelta) -> bool:
+    """Whether jobs were looked at in the same pass as runs, or later, or no longer before than runs are shown twice:
+    else a job may have come and ended unseen."""
+    return runs is not None and jobs is not None and jobs >= runs - overlap

@@ -111,7 +111,7 @@ class ArmLists:
             pages = self._of_each(row, self.parents(row.per).names, start)
         else:
             pages = self._listed(row, start)
-        return Listing(scope=Scope(kind=row.kind), pages=pages, taken_up=start is not None)
+        return Listing(scope=Scope(kind=row.kind), pages=pages, taken_up=start is not None, below=row.per)
 
     def some(self, row: Row, parents: Sequence[str]) -> Listing:
         """The scope of what belongs to some parents; nothing is promised about the others."""
@@ -239,10 +239,12 @@ class ArmLists:
 
     def _of_each(self, row: Row, names: Iterable[str], start: str | None) -> Iterator[Page]:
         """What belongs to every parent, one after the other in the order of their names, or from `start` on; an error
-        at the end where not every parent is known."""
+        at the end where not every parent is known. Then it cannot be taken up either: those that are not known may
+        come before the place."""
         assert row.per is not None
-        yield from self._each(row, sorted(name for name in names if start is None or name >= start), cuttable=True)
         parents = self.parents(row.per)
+        due = sorted(name for name in names if start is None or name >= start)
+        yield from self._each(row, due, cuttable=parents.whole)
         if not parents.whole:
             raise SourceError(
                 parents.error.trouble if parents.error is not None else Trouble.TRUNCATED,

@@ -65,6 +65,8 @@ class Listing:
     about the scopes that follow (they come from elsewhere, or the source itself leaves out what would fail too).
     `remains`: what is published and not on the pages stands as it is, though the scope was seen completely: the source
     knows that it cannot have changed since it was read, unless its parent is gone (then it is asked for by id).
+    `below`: the pages show what belongs to the assets of that kind that this pass has listed, so the scope is complete
+    as of when those began to be listed: what belongs to one that came after is not on them.
     `taken_up`: the pages begin where an earlier scan was cut (Known.cut); what that one saw belongs to this scope too.
     """
 
@@ -73,6 +75,7 @@ class Listing:
     promise: ScopeState = ScopeState.COMPLETE
     apart: bool = False
     remains: bool = False
+    below: Kind | None = None
     taken_up: bool = False
 
 
@@ -94,7 +97,8 @@ class Known(Protocol):
         ...
 
     def last_look(self, kind: Kind) -> datetime | None:
-        """When the last pass began that ended with every scope of this kind complete, filtered or incremental."""
+        """When the last pass began that ended with every scope of this kind complete, filtered or incremental; where
+        a listing was taken up in it, when that one's first part did."""
         ...
 
     def document(self, kind: Kind, key: str) -> Mapping[str, Any] | None:

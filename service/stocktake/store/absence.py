@@ -14,7 +14,7 @@ from itertools import islice
 from sqlalchemy import Connection, text
 
 from stocktake.core import canonical, diff
-from stocktake.core.assets import Category, ChangeType, Difference, Kind, Lifecycle
+from stocktake.core.assets import PIECEMEAL, Category, ChangeType, Difference, Kind, Lifecycle
 from stocktake.store.claims import Claim
 from stocktake.store.engine import driver
 from stocktake.store.publish import LIFTED, Staged, change, write_changes
@@ -22,10 +22,12 @@ from stocktake.store.publish import LIFTED, Staged, change, write_changes
 _BLOCK = 1_000
 
 # The look before the removal: the last complete listing, or the published observation, whichever is later; for a
-# removal that was withheld, the look before it was first noticed.
-_NOT_BEFORE = """
+# removal that was withheld, the look before it was first noticed. A kind that is read piece by piece is completely seen
+# though not every asset was looked at: there the published observation is the look.
+_NOT_BEFORE = f"""
     FROM asset a
     LEFT JOIN scope c ON c.workspace_id = a.workspace_id AND c.kind = a.kind AND c.partition = a.partition
+        AND c.kind NOT IN ({", ".join(f"'{kind}'" for kind in sorted(PIECEMEAL))})
     LEFT JOIN withheld w ON w.asset_id = a.asset_id
 """
 

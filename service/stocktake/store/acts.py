@@ -121,7 +121,7 @@ def name(connection: Connection, claim: Claim, so_far: Read, since: datetime) ->
         "wid": claim.workspace_id,
         "scan": claim.scan_id,
         "kinds": _KINDS,
-        "seen": since - CLOCKS - _PAGE,
+        "seen": _reaching_back(connection, claim, since) - CLOCKS - _PAGE,
         "since": so_far.since,
         "until": so_far.until,
         "clocks": CLOCKS,
@@ -152,11 +152,24 @@ def name(connection: Connection, claim: Claim, so_far: Read, since: datetime) ->
     return len(found)
 
 
+def _reaching_back(connection: Connection, claim: Claim, since: datetime) -> datetime:
+    """When the longest operation began that had not ended before a time: it may have changed something all along."""
+    began: datetime | None = connection.execute(
+        text("SELECT min(began_at) FROM act WHERE workspace_id = :wid AND accepted AND ended_at >= :since"),
+        {"wid": claim.workspace_id, "since": since - CLOCKS},
+    ).scalar()
+    return min(since, began) if began is not None else since
+
+
 # Changes by the indexes change_by_time and change_by_scan, their acts by act_by_asset. Azure tells upper and lower case
-# apart in no id, but names of models may differ in nothing else: then an act is about the one that it names exactly.
+# apart in no id, but names of models may differ in nothing else: then an act is about the one that it names exactly;
+# where it names none exactly it may be about each of them, so it leaves doubt and names nobody.
 _TOLD = """
 SELECT c.change_id, c.type, c.not_before, c.not_after, c.fields, c.actor, c.actor_source,
-    e.operation, e.caller, e.began_at, e.ended_at
+    e.operation, e.began_at, e.ended_at,
+    CASE WHEN e.key = a.key OR (c.kind, lower(a.key)) NOT IN (SELECT o.kind, lower(o.key) FROM asset o
+        WHERE o.workspace_id = :wid AND o.kind = ANY(:kinds) GROUP BY o.kind, lower(o.key) HAVING count(*) > 1)
+    THEN e.caller ELSE '' END AS caller
 FROM (
     SELECT change_id FROM change WHERE workspace_id = :wid AND at BETWEEN :seen AND :until AND kind = ANY(:kinds)
     UNION SELECT change_id FROM change WHERE workspace_id = :wid AND scan_id = :scan AND kind = ANY(:kinds)

@@ -7,7 +7,7 @@ it: what is in neither part is asked for by id, as ever.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -71,9 +71,9 @@ def find(connection: Connection, claim: Claim, kind: Kind) -> Cut | None:
     return Cut(place=canonical.unescape(place), began_at=began_at, listed=listed, problem=problem, seen=seen)
 
 
-def forget(connection: Connection, claim: Claim, kinds: Sequence[Kind]) -> None:
+def forget(connection: Connection, claim: Claim, kinds: Collection[Kind]) -> None:
     """Drop the cuts of listings that came to their end, or cannot be taken up."""
     driver(connection).execute(
         "DELETE FROM cut_listing WHERE workspace_id = %s AND kind = ANY(%s)",
-        (claim.workspace_id, [str(kind) for kind in kinds]),
+        (claim.workspace_id, sorted(kinds)),
     )

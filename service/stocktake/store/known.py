@@ -91,7 +91,9 @@ class StoreKnown:
             found: datetime | None = self._connection.execute(
                 text(
                     """
-                    SELECT s.last_began_at FROM scan s
+                    SELECT CASE WHEN s.passes > 1 THEN s.last_began_at ELSE least(s.last_began_at, (
+                        SELECT min(c.began_at) FROM scope_scan c WHERE c.scan_id = s.scan_id AND c.kind = :kind)) END
+                    FROM scan s
                     WHERE s.workspace_id = :wid AND s.state IN ('complete', 'partial')
                       AND EXISTS (SELECT 1 FROM scope_scan c WHERE c.scan_id = s.scan_id AND c.kind = :kind)
                       AND NOT EXISTS (SELECT 1 FROM scope_scan c WHERE c.scan_id = s.scan_id AND c.kind = :kind

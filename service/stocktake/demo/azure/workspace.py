@@ -94,6 +94,10 @@ class Workspace(Content):
         """Register a new version of a model, from a job's outputs if one is named; return the version."""
         return self._add_version("models", name, by, assets._model(self.scope, name, guid(sum(name.encode())), job))
 
+    def register_component(self, name: str, *, by: str = PEOPLE[0]) -> str:
+        """Register a new version of a component; return the version."""
+        return self._add_version("components", name, by, {"componentSpec": {"name": name, "type": "command"}})
+
     def name_output(self, job: str, output: str, uri: str, *, kind: str = "uri_folder") -> str:
         """Let a job have written an output with a name; return the data asset that it was registered as."""
         name = f"azureml_{job}_output_data_{output}"
