@@ -26,6 +26,7 @@ def upgrade() -> None:
             caller TEXT NOT NULL,
             event_id TEXT NOT NULL,
             accepted BOOLEAN NOT NULL,
+            failed BOOLEAN NOT NULL,
             began_at TIMESTAMP WITH TIME ZONE NOT NULL,
             ended_at TIMESTAMP WITH TIME ZONE NOT NULL,
             seen_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
@@ -54,7 +55,7 @@ def upgrade() -> None:
     )
     op.execute(
         "CREATE VIEW inventory.act AS SELECT e.act_id AS id, w.name AS workspace, e.kind, e.key, e.operation, e.caller,"
-        " e.began_at, e.ended_at, e.accepted, e.operation_id, e.event_id, e.seen_at"
+        " e.began_at, e.ended_at, e.accepted, e.failed, e.operation_id, e.event_id, e.seen_at"
         " FROM public.act e JOIN public.workspace w USING (workspace_id)"
     )
     op.execute(

@@ -32,12 +32,21 @@ class Log:
     number: int = 0
 
     def add(
-        self, key: str, caller: str = ADA, *, at: datetime | None = None, operation: str = WRITE, accepted: bool = True
+        self,
+        key: str,
+        caller: str = ADA,
+        *,
+        at: datetime | None = None,
+        operation: str = WRITE,
+        accepted: bool = True,
+        failed: bool = False,
     ) -> None:
         self.number += 1
         event = f"e{self.number}"
         at = at or datetime.now(UTC)
-        self.lines.append(Line(Kind.REGISTERED_MODEL, key, operation, f"o{self.number}", event, caller, at, accepted))
+        self.lines.append(
+            Line(Kind.REGISTERED_MODEL, key, operation, f"o{self.number}", event, caller, at, accepted, failed)
+        )
 
     def __call__(self, since: datetime, until: datetime) -> Iterator[Sequence[Line]]:
         self.asked.append((since, until))

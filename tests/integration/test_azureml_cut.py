@@ -295,3 +295,22 @@ def test_children_that_are_gone_were_not_looked_at_since_they_were_read(
         rows = connection.execute(text("SELECT type, not_before FROM change WHERE kind = 'child_job'")).all()
     assert [row.type for row in rows] == ["purged", "purged"]
     assert all(row.not_before < gone for row in rows)
+
+
+def test_a_child_that_was_not_read_when_others_were_has_not_been_looked_at(cut: Cut) -> None:
+    workspace = cut.server.estate.add_workspace("steps", size=Size(jobs=30, live=0, children=2, types=("Pipeline",)))
+    steps = replace(cut, workspace=workspace)
+    steps.scan()
+    parent = next(workspace.jobs.newest())
+    child = workspace.jobs.child(parent, 0).name
+    workspace.edit_job(child, tags={"looked": "at"})
+    edited = datetime.now(UTC)
+    steps.scan()  # complete, and the children of a job that has ended are not read again
+    workspace.edit_job(parent.name, tags={"due": "again"})
+    steps.scan()
+    with cut.engine.connect() as connection:
+        (told,) = [
+            row for row in history.changes(connection, limit=100) if (row.kind, row.key) == (Kind.CHILD_JOB, child)
+        ]
+    assert told.not_before is not None
+    assert told.not_before < edited

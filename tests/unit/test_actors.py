@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,6 +50,13 @@ def test_without_an_act_nobody_is() -> None:
 
 def test_of_several_none_is_the_actor_and_all_are_told() -> None:
     assert named(DISABLED, [act(), act(caller=BO)]) == Named(None, f"{AZURE}: one of {ADA}, {BO}")
+
+
+@pytest.mark.parametrize("doubtful", [act("schedules/reimage/action", BO), replace(act(caller=BO), failed=True)])
+def test_an_action_that_nobody_knows_or_that_failed_names_nobody_and_leaves_doubt(doubtful: Act) -> None:
+    assert named(DISABLED, [doubtful]) is None
+    assert named(DISABLED, [act(), doubtful]) == Named(None, f"{AZURE}: one of {ADA}, {BO}")
+    assert named(DISABLED, [act(), replace(doubtful, caller=ADA)]) == Named(ADA, AZURE)
 
 
 def test_of_many_some_are_told_and_the_others_counted() -> None:

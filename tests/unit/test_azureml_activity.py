@@ -49,19 +49,28 @@ def test_a_line_is_who_did_what_to_which_asset_when() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "accepted"),
-    [("Started", False), ("Accepted", True), ("Succeeded", True), ("Success", True), ("In Progress", False)],
+    ("status", "accepted", "failed"),
+    [
+        ("Started", False, False),
+        ("Accepted", True, False),
+        ("Succeeded", True, False),
+        ("Success", True, False),
+        ("In Progress", False, False),
+        ("Failed", False, True),
+        ("Canceled", False, True),
+    ],
 )
-def test_what_has_begun_is_told_apart_from_what_was_accepted(status: str, accepted: bool) -> None:
+def test_what_has_begun_is_told_apart_from_what_was_accepted_and_what_failed(
+    status: str, accepted: bool, failed: bool
+) -> None:
     found = told(status={"value": status})
     assert found is not None
-    assert found.accepted is accepted
+    assert (found.accepted, found.failed) == (accepted, failed)
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"status": {"value": "Failed"}},
         {"status": {"value": "Active"}},
         {"status": None},
         {"category": {"value": "Policy"}},

@@ -41,6 +41,8 @@ _LEADS_TO: Mapping[str, frozenset[str]] = {
     "restart": frozenset(words("restart restarting running jobrunning")),
     "cancel": frozenset(words("cancelrequested canceled cancelled")),
 }
+#: Actions that change nothing begin so. Of any other that is not known here nobody can say what it does.
+_READERS = ("list", "get", "read", "show", "token", "validate", "check", "diagnose", "export")
 #: Who started the last operation of a compute, where it was not a person: a schedule, the time that it sat idle.
 _TRIGGER, _PERSON = "operationTrigger", "User"
 
@@ -56,6 +58,7 @@ class Line(NamedTuple):
     caller: str  # a mail address or the id of an application; empty where the log names nobody
     at: datetime  # by the log's own clock
     accepted: bool  # it was accepted or has succeeded, rather than only begun
+    failed: bool = False  # it came to nothing in the end, or was cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,7 @@ class Act:
     caller: str
     began_at: datetime
     ended_at: datetime
+    failed: bool = False  # after all: what it had done by then nobody knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +91,9 @@ class Named(NamedTuple):
 
 def named(change: Happened, acts: Iterable[Act]) -> Named | None:
     """Say who made a change, by the acts on that very asset; None where none of them can have made it."""
-    near = [act for act in acts if _touches(act, change, CLOCKS) and _explains(act, change)]
-    if not any(_touches(act, change, timedelta()) for act in near):
-        return None  # one beside the interval only keeps others from being sure
+    near = [act for act in acts if _touches(act, change, CLOCKS) and (_doubtful(act) or _explains(act, change))]
+    if not any(_touches(act, change, timedelta()) and not _doubtful(act) for act in near):
+        return None  # one beside the interval, or one that nobody knows, only keeps others from being sure
     # The directory minds upper case in no address: one person, in whichever letters.
     callers = sorted({act.caller.casefold(): act.caller for act in sorted(near, key=lambda act: act.caller)}.values())
     if callers == [""]:
@@ -104,7 +108,17 @@ def named(change: Happened, acts: Iterable[Act]) -> Named | None:
 def can_change(operation: str) -> bool:
     """Whether an operation may ever be what made a change. To list keys is an act, too, and changes nothing."""
     does = _verb(operation)
+    return _is_known(operation) or (does not in ("", "action") and not does.startswith(_READERS))
+
+
+def _is_known(operation: str) -> bool:
+    does = _verb(operation)
     return does == "delete" or does in _WRITES or does in _LEADS_TO
+
+
+def _doubtful(act: Act) -> bool:
+    """Whether an act may have changed anything or nothing: it names nobody, and keeps others from being sure."""
+    return act.failed or not _is_known(act.operation)
 
 
 def _verb(operation: str) -> str:

@@ -27,9 +27,10 @@ from stocktake.sources.azureml_plan import ACTIVITY_LOG, ACTIVITY_VERSION, BY_KI
 _ADMINISTRATIVE = "administrative"
 #: What a status says in the REST API, and in what is exported from it. Whatever else there is was not done.
 _STATUSES = {
-    "started": False, "start": False, "in progress": False, "inprogress": False,
-    "accepted": True, "accept": True, "succeeded": True, "success": True,
-}  # fmt: skip
+    **dict.fromkeys(("started", "start", "in progress", "inprogress"), (False, False)),
+    **dict.fromkeys(("accepted", "accept", "succeeded", "success"), (True, False)),
+    **dict.fromkeys(("failed", "fail", "failure", "canceled", "cancelled", "timedout"), (False, True)),
+}
 #: Of a name, a caller, an id, in bytes: an act is found by all of them, and Postgres has an index of 2704 at most.
 _LONGEST = 600
 _ROLES = "/providers/microsoft.authorization/roleassignments/"
@@ -68,9 +69,9 @@ def line(raw: bytes, place: Place, storage: str | None) -> Line | None:
         event = _event.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _odd("an event of the activity log has another shape") from None
-    accepted = _STATUSES.get(_said(event.status).casefold())
+    status = _STATUSES.get(_said(event.status).casefold())
     operation = _said(event.operation_name)
-    if accepted is None or not can_change(operation) or _said(event.category).casefold() != _ADMINISTRATIVE:
+    if status is None or not can_change(operation) or _said(event.category).casefold() != _ADMINISTRATIVE:
         return None
     about = asset_of(event.resource_id, place, storage) if isinstance(event.resource_id, str) else None
     if about is None:
@@ -80,7 +81,7 @@ def line(raw: bytes, place: Place, storage: str | None) -> Line | None:
     if at is None or not event_id:
         raise _odd(f"an event of the activity log about a {about[0]} has no time or no id")
     operation_id = _said(event.operation_id) or _said(event.correlation_id) or event_id
-    told = Line(*about, operation, operation_id, event_id, _said(event.caller).strip(), at, accepted)
+    told = Line(*about, operation, operation_id, event_id, _said(event.caller).strip(), at, *status)
     if max(len(part.encode("utf-8", "surrogatepass")) for part in told[:6]) > _LONGEST:
         raise _odd(f"an event of the activity log about a {about[0]} holds a name that is longer than Azure's are")
     return told

@@ -68,19 +68,21 @@ def keep(connection: Connection, claim: Claim, lines: Sequence[Line]) -> None:
 _KINDS = sorted(TOLD)
 
 _KEEP = """
-INSERT INTO act AS a (workspace_id, kind, key, operation, operation_id, caller, event_id, accepted, began_at, ended_at)
+INSERT INTO act AS a (workspace_id, kind, key, operation, operation_id, caller, event_id, accepted, failed, began_at,
+    ended_at)
 SELECT %(wid)s, kind, key, operation, operation_id, caller,
-    (array_agg(event_id ORDER BY accepted DESC, at DESC))[1], bool_or(accepted), min(at), max(at)
+    (array_agg(event_id ORDER BY accepted DESC, at DESC))[1], bool_or(accepted), bool_or(failed), min(at), max(at)
 FROM unnest(%(kind)s::text[], %(key)s::text[], %(operation)s::text[], %(operation_id)s::text[], %(caller)s::text[],
-            %(event_id)s::text[], %(accepted)s::bool[], %(at)s::timestamptz[])
-    AS line (kind, key, operation, operation_id, caller, event_id, accepted, at)
+            %(event_id)s::text[], %(accepted)s::bool[], %(failed)s::bool[], %(at)s::timestamptz[])
+    AS line (kind, key, operation, operation_id, caller, event_id, accepted, failed, at)
 GROUP BY kind, key, operation, operation_id, caller
 ON CONFLICT (workspace_id, operation_id, operation, kind, key, caller) DO UPDATE SET
     event_id = CASE WHEN excluded.accepted AND (NOT a.accepted OR excluded.ended_at > a.ended_at)
         THEN excluded.event_id ELSE a.event_id END,
-    accepted = a.accepted OR excluded.accepted,
+    accepted = a.accepted OR excluded.accepted, failed = a.failed OR excluded.failed,
     began_at = least(a.began_at, excluded.began_at), ended_at = greatest(a.ended_at, excluded.ended_at)
-WHERE (excluded.accepted AND NOT a.accepted) OR excluded.began_at < a.began_at OR excluded.ended_at > a.ended_at
+WHERE (excluded.accepted AND NOT a.accepted) OR (excluded.failed AND NOT a.failed)
+    OR excluded.began_at < a.began_at OR excluded.ended_at > a.ended_at
 """
 
 
@@ -140,7 +142,13 @@ def name(connection: Connection, claim: Claim, so_far: Read, since: datetime) ->
         told = named(
             happened,
             (
-                Act(operation=act.operation, caller=act.caller, began_at=act.began_at, ended_at=act.ended_at)
+                Act(
+                    operation=act.operation,
+                    caller=act.caller,
+                    began_at=act.began_at,
+                    ended_at=act.ended_at,
+                    failed=act.failed,
+                )
                 for act in acts
             ),
         )
@@ -166,7 +174,7 @@ def _reaching_back(connection: Connection, claim: Claim, since: datetime) -> dat
 # where it names none exactly it may be about each of them, so it leaves doubt and names nobody.
 _TOLD = """
 SELECT c.change_id, c.type, c.not_before, c.not_after, c.fields, c.actor, c.actor_source,
-    e.operation, e.began_at, e.ended_at,
+    e.operation, e.began_at, e.ended_at, e.failed,
     CASE WHEN e.key = a.key OR (c.kind, lower(a.key)) NOT IN (SELECT o.kind, lower(o.key) FROM asset o
         WHERE o.workspace_id = :wid AND o.kind = ANY(:kinds) GROUP BY o.kind, lower(o.key) HAVING count(*) > 1)
     THEN e.caller ELSE '' END AS caller

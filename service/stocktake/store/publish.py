@@ -17,7 +17,7 @@ import psycopg
 from sqlalchemy import Connection
 
 from stocktake.core import canonical, diff
-from stocktake.core.assets import Asset, Category, ChangeType, Difference, Kind, Lifecycle
+from stocktake.core.assets import PIECEMEAL, Asset, Category, ChangeType, Difference, Kind, Lifecycle
 from stocktake.core.words import words
 from stocktake.store.claims import Claim
 from stocktake.store.engine import copy_rows, driver
@@ -110,7 +110,8 @@ def publish(
     raw.execute(_MAKE_STAGE)
     copy_rows(raw, "stage", _STAGE, ((n, s.kind, s.key, s.partition, s.digest, s.raw_digest, s.observed_at, s.lifecycle,
                                   s.lifted[_CREATED_AT]) for n, s in enumerate(batch)))  # fmt: skip
-    given = {"wid": claim.workspace_id, "epoch": claim.epoch, "scan": claim.scan_id, "margin": _CLOCK_MARGIN}
+    given = {"wid": claim.workspace_id, "epoch": claim.epoch, "scan": claim.scan_id, "margin": _CLOCK_MARGIN,
+             "piecemeal": sorted(PIECEMEAL)}  # fmt: skip
     raw.execute("ANALYZE stage")
     raw.execute(_JUDGE_KNOWN, given)
     for partitioned in (False, True):  # experiments before what lies in them
@@ -159,16 +160,18 @@ CREATE TEMP TABLE IF NOT EXISTS stage ({", ".join(f"{name} {kind}" for name, kin
 """
 
 # Known assets: older news than what is published is refused, equal documents change nothing. The look before the
-# change is the last complete listing of the partition, or the published observation, whichever is later.
+# change is the last complete listing of the partition, or the published observation, whichever is later. Of what is
+# read parent by parent no listing is a look at each.
 _JUDGE_KNOWN = """
 UPDATE stage s SET
     asset_id = a.asset_id,
     previous = CASE WHEN a.gone_at IS NULL THEN a.observed_at END,
-    not_before = greatest(a.observed_at, a.gone_at, c.last_complete_at),
+    not_before = greatest(a.observed_at, a.gone_at, CASE WHEN a.kind <> ALL(%(piecemeal)s) THEN c.last_complete_at END),
     what = CASE
         WHEN a.observed_at >= s.observed_at OR a.gone_at >= s.observed_at THEN 'stale'
         -- A complete look that began later has seen it since, and found it as it is published.
-        WHEN greatest(c.last_complete_at, c.last_listed_at) > s.observed_at THEN 'stale'
+        WHEN a.kind <> ALL(%(piecemeal)s)
+            AND greatest(c.last_complete_at, c.last_listed_at) > s.observed_at THEN 'stale'
         WHEN a.gone_at IS NOT NULL THEN 'restored'
         WHEN a.digest = s.digest THEN CASE WHEN a.epoch = %(epoch)s THEN 'same' ELSE 'renewed' END
         WHEN a.epoch <> %(epoch)s AND a.lifecycle = s.lifecycle THEN 'rebased'

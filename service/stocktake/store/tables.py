@@ -387,6 +387,7 @@ act = Table(
     Column("caller", Text, nullable=False),  # empty: the log names nobody
     Column("event_id", Text, nullable=False),  # of the line that says most
     Column("accepted", Boolean, nullable=False),  # else it is only known to have begun
+    Column("failed", Boolean, nullable=False),  # in the end
     Column("began_at", _TIME, nullable=False),  # its first line and its last, by the log's own clock
     Column("ended_at", _TIME, nullable=False),
     Column("seen_at", _TIME, nullable=False, server_default=func.clock_timestamp()),
