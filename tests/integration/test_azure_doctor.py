@@ -100,6 +100,7 @@ def test_a_right_that_is_missing_is_named_with_its_scope_and_what_it_costs(
     assert f"lacks {action} on /subscriptions/" in missing.message
     assert missing.message.endswith(cost)
     assert "azure-permissions.md" in str(missing.next_step)
+    assert ("is asked of the subscription" in str(missing.next_step)) == ("eventtypes" in action)
     assert "with what is missing above" in told(checks, "tier").message
 
 
