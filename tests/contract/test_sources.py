@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from stocktake.core import canonical
-from stocktake.core.assets import Kind, Mode, ScopeState
+from stocktake.core.assets import NOT_OF_AZURE, ONLY_OF_AZURE, Kind, Mode, ScopeState
 from stocktake.core.errors import SourceError, Trouble
 from stocktake.sources import SOURCES
 from stocktake.sources.protocol import Source
@@ -207,3 +207,8 @@ def test_a_partition_that_only_the_inventory_knows_is_listed_too(source: Source)
     for kind in partitioned:
         assert "987654321" in {part for heard in reading.of(kind) for part in heard.scope.covers}
         assert [heard.error for heard in reading.of(kind)] == [None] * len(reading.of(kind))
+
+
+def test_what_a_source_is_said_never_to_list_it_does_not(source: Source) -> None:
+    never = NOT_OF_AZURE if source.name == "azureml" else ONLY_OF_AZURE
+    assert not never & set(source.kinds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stocktake.core.assets import Kind
 from stocktake.demo.azure.estate import MANAGEMENT_GROUP, Estate
 from stocktake.demo.azure.workspace import Workspace
 from stocktake.doctor import azure, discovery
+from stocktake.doctor import examine as examine_all
 from stocktake.doctor.azure_rights import ACTORS, COSTS
 from stocktake.doctor.checks import Check, Level
 from stocktake.settings import Settings, load_settings
@@ -100,6 +102,7 @@ def test_a_right_that_is_missing_is_named_with_its_scope_and_what_it_costs(
     assert f"lacks {action} on /subscriptions/" in missing.message
     assert missing.message.endswith(cost)
     assert "azure-permissions.md" in str(missing.next_step)
+    assert ("is asked of the subscription" in str(missing.next_step)) == ("eventtypes" in action)
     assert "with what is missing above" in told(checks, "tier").message
 
 
@@ -244,3 +247,15 @@ def test_an_entry_without_its_secret_is_a_failure(place: tuple[AzureServer, Work
     (check,) = discovery.entry(settings, settings.discovery[0], {})
     assert check.level is Level.FAIL
     assert "NOT_SET" in str(check.next_step)
+
+
+def test_of_one_workspace_nothing_is_told_that_is_wrong_with_another(tmp_path: Path) -> None:
+    estate = Estate(now=datetime.now(UTC))
+    both = [estate.add_workspace(name) for name in ("fraud", "churn")]
+    file = tmp_path / "stocktake.yaml"
+    file.write_text(
+        configuration(both, arm="https://arm.example", ca_file="none.pem", schedule=("10m", "24h")), "utf-8"
+    )
+    settings = load_settings(file, {})
+    checks = takewhile(lambda check: check.check == "configuration", examine_all(settings, ["fraud"], environ={}))
+    assert {check.workspace for check in checks} == {None, "fraud"}

@@ -184,6 +184,18 @@ def test_the_worker_and_every_other_command_do_without_microsofts_client() -> No
     assert json.loads(done.stdout) == []
 
 
+def test_microsofts_client_tells_nobody_of_classes_that_may_change_some_day() -> None:
+    program = (
+        "from stocktake.sources import azure_mlclient\n"
+        "from stocktake.sources.azure_identity import CLOUDS\n"
+        "azure_mlclient.made(next(iter(CLOUDS.values())), None, ('s', 'g', 'w'))\n"
+        "from azure.ai.ml._utils._experimental import module_logger\n"
+        "module_logger.warning('this is an experimental class')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert "experimental" not in done.stderr
+
+
 def test_one_file_imports_microsofts_client_and_one_the_client_of_storage() -> None:
     service = Path(__file__).parents[2] / "service" / "stocktake"
     files = {file.name: file.read_text("utf-8") for file in service.rglob("*.py")}

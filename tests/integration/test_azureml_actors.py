@@ -21,6 +21,7 @@ from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.estate import known_as as mail
 from stocktake.demo.azure.seeded import PEOPLE
 from stocktake.store import redactions
+from stocktake.store.acts import unread
 from tests.azure.server import served
 from tests.integration.azureml_told import KEY, Told
 
@@ -220,10 +221,15 @@ def test_without_the_right_everything_is_as_complete_as_before_but_actors_are_un
     assert (report.state, report.trouble, report.error) == (ScanState.COMPLETE, None, None)
     assert told.actors() == {("schedule", SCHEDULE, "updated"): UNKNOWN}
     assert log(told) == (True, "permission")
+    with told.engine.connect() as connection:  # what `stocktake status` says of it
+        (why,) = unread(connection).values()
+    assert "lacks Microsoft.Insights/eventtypes/values/read" in why
     told.server.estate.allow(f"/subscriptions/{told.workspace.subscription}", "Microsoft.Insights/eventtypes/*")
     told.scan()
     assert told.actors() == {("schedule", SCHEDULE, "updated"): by(ADA)}
     assert log(told) == (True, None)
+    with told.engine.connect() as connection:
+        assert unread(connection) == {}
 
 
 def test_where_it_is_switched_off_nothing_is_asked_and_later_it_is_read_from_where_it_was_left(told: Told) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,6 +122,9 @@ def test_it_says_between_which_looks_and_when_all_was_last_seen(engine: Engine, 
             assert read(one["workspace_deletion"]) == written
     (standing,) = cli("status", "-o", "json").json()
     assert read(standing["deletion"]) == written
+    for question, column in (("production", "workspace_deletion"), ("status", "deletion")):  # a spreadsheet has it too
+        (line, *_) = csv.DictReader(io.StringIO(cli(question, "-o", "tsv").out), delimiter="\t", quoting=csv.QUOTE_NONE)
+        assert read(json.loads(line[column])) == written
 
 
 def read(told: dict[str, str]) -> dict[str, Any]:

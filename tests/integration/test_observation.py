@@ -20,6 +20,8 @@ from stocktake.store.observation import observed
 from stocktake.wiring import open_app
 from stocktake.worker import _Health
 from tests.contract.test_cli_reference import schema
+from tests.integration import stated
+from tests.integration.azure_stock import stock
 from tests.integration.scripted import Scripted, World, scan
 from tests.integration.test_cli import Cli, configured
 from tests.servers.json_schema import problems
@@ -176,6 +178,49 @@ def test_a_kind_that_the_server_does_not_offer_is_not_in_question(engine: Engine
     report = scan(engine, world, source=Lacking)
     with engine.connect() as connection:
         assert observed(connection, Kind.WEBHOOK, at=report.finished_at) == []
+
+
+def test_a_kind_that_the_source_never_lists_is_not_missing(engine: Engine, cli: Cli, world: World) -> None:
+    scan(engine, world)
+    for asked in (["list", "job"], ["changes", "--kind", "online_endpoint"]):
+        answer = cli("--quiet", *asked, "-o", "json")
+        assert (answer.code, answer.json(), answer.err) == (0, [], ""), asked
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE workspace SET source = 'azureml'"))
+        assert observed(connection, Kind.TRACE) == []
+        (jobs,) = observed(connection, Kind.JOB)  # an upgrade that brings a kind: it is missing until it was listed
+    assert jobs.hidden
+
+
+def test_a_kind_that_is_denied_since_is_answered_as_it_was_and_not_called_whole(
+    engine: Engine, cli: Cli, world: World
+) -> None:
+    scan(engine, world)
+    whole = cli("list", "run", "-o", "json")
+    then = now(engine)
+    world.fail_runs_after, world.fail_with = 0, Trouble.PERMISSION
+    scan(engine, world)
+    assert (whole.code, whole.err) == (0, "")
+    answer = cli("list", "run", "-o", "json")
+    assert (answer.code, answer.json()) == (3, whole.json())
+    assert "w: runs in 2 experiments: not observable since " in answer.err
+    assert cli("list", "run", "--where", "partition=1").code == 3
+    assert cli("history", "run", "one1").code == 3
+    assert cli("changes").code == 3
+    assert (cli("list", "experiment").code, cli("list", "run", "--at", then).code) == (0, 0)
+    world.fail_runs_after = None
+    scan(engine, world)
+    assert cli("list", "run").code == 0
+
+
+def test_where_traffic_goes_is_said_to_be_unknown_where_endpoints_are_denied_since(engine: Engine, cli: Cli) -> None:
+    made = stock()
+    stated.scan(engine, made)
+    assert "not observable" not in cli("production").err
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE scope SET state = 'unobservable' WHERE kind = 'online_endpoint'"))
+    answer = cli("production")
+    assert (answer.code, answer.err.count("ml: online endpoints: not observable since ")) == (3, 1)
 
 
 def test_changes_since_a_time_before_the_first_look_are_a_part_of_the_answer(

@@ -253,6 +253,12 @@ def test_what_production_means_is_configuration(audited: Audited, tmp_path: Path
     assert "name=value" in bad.err
 
 
+def test_a_model_that_nobody_ever_saw_is_not_one_that_was_never_production(audited: Audited) -> None:
+    answer = audited.cli("production", "no-such-model", "-o", "json")
+    assert (answer.code, answer.json()) == (7, [])
+    assert "Nobody ever saw a model no-such-model." in answer.err
+
+
 def test_a_version_from_a_logged_model_is_followed_to_its_run(audited: Audited, tmp_path: Path) -> None:
     other = configured(tmp_path, audited.cli.config.read_text() + "production: {stages: [None]}\n")
     told = {f"{one['model']}/{one['version']}": one for one in other("production", "-o", "json").json()}

@@ -92,6 +92,13 @@ def test_a_table_that_nobody_looks_at_is_one_plain_line_a_row(capsys: pytest.Cap
 def test_an_absent_side_of_a_change_is_told_in_words() -> None:
     assert words.field({"path": "tags.a", "before": None, "after": "x"}) == "tags.a: set to x"
     assert words.field({"path": "tags.a", "before": "x", "after": None}) == "tags.a: removed (was x)"
+    long = "/subscriptions/44eb70d4-583c-492c-8cd3-3d9895d13e6c/resourceGroups/risk/workspaces/w/models/"
+    moved = {"path": "properties.model", "before": f"{long}fraud/versions/1", "after": f"{long}fraud/versions/12"}
+    assert words.field(moved) == (
+        "properties.model: …risk/workspaces/w/models/fraud/versions/1 -> …risk/workspaces/w/models/fraud/versions/12"
+    )
+    tails = {"path": "uri", "before": "a" * 99 + "b" * 99, "after": "a" * 99 + "c" * 99}
+    assert words.field(tails) == f"uri: …{'a' * 24}{'b' * 22}… -> …{'a' * 24}{'c' * 22}…"
     assert words.field({"path": "aliases.champion", "before": "3", "after": "4"}) == "aliases.champion: 3 -> 4"
     metric = {"value": 0.5, "step": 3, "timestamp": 1}
     assert words.field({"path": "metrics.acc", "before": None, "after": metric}) == "metrics.acc: set to 0.5"

@@ -77,7 +77,8 @@ def view(
     names = workspace_names(connection)
     spoken = {one.workspace for one in found if not one.hidden}
     silent = {one.workspace for one in found} - spoken  # that nothing is said of them is said anyway
-    blind = [one for one in unseen(connection, workspaces=workspaces, at=at, kind=kind) if one.workspace not in silent]
+    told = unseen(connection, workspaces=workspaces, at=at, kind=kind, partition=partition)
+    blind = [one for one in told if one.workspace not in silent]
     never = [Unseen(workspace=name, since=None) for name in workspaces or () if name not in names]
     return View(
         at=min(at or now(), now()),
@@ -122,6 +123,8 @@ def refuse(seen: View, output: Output) -> ExitCode:
         sys.stdout.write(dumps({"not_observed": answer}, indent=2) + "\n")
     if seen.empty:
         say("Not observed: nothing was scanned yet. Run `stocktake scan`, or `stocktake up`.")
+    elif not seen.observations:
+        say("Not observed: no workspace that was asked about has such things.")
     elif all(one.dropped_before for one in seen.missing):
         say(f"Dropped by retention: nothing can be said about {exact(seen.at)} any more.")
     else:
@@ -162,7 +165,10 @@ def note(seen: View) -> ExitCode:
             continue
         reason = f" ({one.reason})" if one.reason else ""
         last = f"; last complete look {exact(one.last_complete)}" if one.last_complete else ""
-        say(f"  {clean(one.workspace)}: not observable since {exact(one.since)}{reason}{last}.")
+        where = f" in {one.partitions:,} experiments" if one.partitions > 1 else ""
+        what = f"{words.kind(one.kind, 2)}{where}: " if one.kind is not None else ""
+        told = "; `stocktake status` says why" if one.kind is not None else ""
+        say(f"  {clean(one.workspace)}: {what}not observable since {exact(one.since)}{reason}{last}{told}.")
     return ExitCode.PARTIAL
 
 

@@ -56,6 +56,7 @@ def production(
     known between two looks, and told so; "possible" is what changed between two looks of which one is not of that day.
     """
     from stocktake.store.history import workspace_names
+    from stocktake.store.observation import lives
     from stocktake.store.production import looks, production_states
 
     zone = _zone(tz)
@@ -93,6 +94,7 @@ def production(
             }
             for one in made
         ]
+        unheard = model is not None and not lives(connection, Kind.REGISTERED_MODEL, model, workspaces=answered)
         old = _not_since(connection, [one for one in answered if one not in seen.deletions], end)
     if output == Output.JSON:
         write_json(records)
@@ -103,7 +105,11 @@ def production(
     if not records:
         whose = f" of {clean(model)}" if model is not None else ""
         session(context).tell(f"No version{whose} was production{_when(start, end, zone)}. {_defined(meaning)}")
+    if unheard and not records:
+        say(f"Nobody ever saw a model {clean(str(model))}. `stocktake list registered_model` shows what there is.")
     code = note(seen)
+    if unheard and not records and code is ExitCode.COMPLETE:
+        code = ExitCode.NOT_FOUND
     for name, last in old:
         say(f"Answered in part. {clean(name)}: model versions were last looked at completely at {exact(last)}.")
         code = ExitCode.PARTIAL
@@ -136,14 +142,16 @@ def _missing(connection: Connection, last: View, workspaces: Sequence[str] | Non
     """What an answer about a period that ended observed leaves out: workspaces that are not observed at its end, and
     what was not observed yet when it began."""
     dark = {one.workspace for one in last.observations if one.hidden}
-    observations = [one for one in last.observations if one.hidden]
+    observations, unseen = [one for one in last.observations if one.hidden], list(last.unseen)
     for kind in (Kind.MODEL_VERSION, *ENDPOINTS, *ENDPOINTS.values()):  # where a workspace has such a thing at all
         observations += [
             one
             for one in view(connection, kind, workspaces, start).observations
             if one.workspace not in dark and one.first_observed is not None
         ]
-    return View(at=start, observations=observations, unseen=last.unseen)
+        if kind != Kind.MODEL_VERSION:  # denied since: nobody knows where the traffic goes now
+            unseen += [one for one in view(connection, kind, workspaces, last.at).unseen if one.kind is not None]
+    return View(at=start, observations=observations, unseen=unseen)
 
 
 def _not_since(connection: Connection, workspaces: Sequence[str], end: datetime) -> Iterator[tuple[str, datetime]]:

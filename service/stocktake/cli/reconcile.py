@@ -64,7 +64,7 @@ def reconcile(
         workspaces = known(workspace, workspace_names(connection), wide(settings, connection))
         having = with_jobs(connection, workspaces)
         seen = view(connection, Kind.JOB, having or workspaces, None)
-        if seen.blind:
+        if seen.blind or not seen.observations:  # that they agree cannot be said where there can be no jobs
             return refuse(seen, output)
         opening(seen)
         answered = seen.answerable(Kind.JOB, having)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TextIO
 
 from stocktake.cli.times import utc
@@ -81,6 +82,19 @@ def shorten(value: Any, limit: int = 48) -> str:
     if isinstance(value, str) and (not value or value != value.strip()):
         text = f'"{text}"'
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def shorten_alike(one: Any, other: Any, limit: int = 48) -> tuple[str, str]:
+    """Shorten two values that differ, so that it still shows: of long paths that begin alike the ends are told."""
+    short = shorten(one, limit), shorten(other, limit)
+    if short[0] != short[1] or not (isinstance(one, str) and isinstance(other, str)):
+        return short
+    alike = (left == right for left, right in zip(one, other, strict=False))
+    same = sum(1 for _ in takewhile(bool, alike))
+    longest = max(len(one), len(other))
+    whole = [at + 1 for at in range(same) if one[at] == "/" and longest - at <= limit]  # as much of a path as fits
+    begin = whole[0] if whole else max(0, same - limit // 2)
+    return "…" + shorten(one[begin:], limit - 1), "…" + shorten(other[begin:], limit - 1)
 
 
 def write_json(items: Iterable[Mapping[str, Any]], *, file: TextIO | None = None) -> int:

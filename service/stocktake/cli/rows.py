@@ -25,7 +25,7 @@ PRODUCTION = (
     "ceased_not_before", "ceased_not_after", "run", "run_state", "code_version", "data_version", "environment",
     "evidence", "workspace_deletion", "run_why", "run_listed_at",
 )  # fmt: skip
-PRODUCTION_TSV = tuple(name for name in PRODUCTION if name not in ("evidence", "workspace_deletion"))
+PRODUCTION_TSV = tuple(name for name in PRODUCTION if name != "evidence")
 LINEAGE = ("workspace", "kind", "key", "at", "workspace_deletion", "cut", "nodes", "edges")
 DELETION = ("state", "not_before", "not_after", "last_seen", "recoverable_until")
 LINEAGE_NODE = (
@@ -58,9 +58,7 @@ STATUS = (
     "age", "staleness_bound", "scanning", "assets", "coverage", "withheld", "found_by", "standing", "standing_why",
     "deletion",
 )  # fmt: skip
-STATUS_TSV = tuple(
-    name for name in STATUS if name not in ("coverage", "withheld", "last_hot", "last_sweep", "deletion")
-)
+STATUS_TSV = tuple(name for name in STATUS if name not in ("coverage", "withheld", "last_hot", "last_sweep"))
 PASS = ("scan_id", "mode", "state", "began_at", "finished_at", "passes", "last_finished_at")
 COVERAGE = ("kind", "partitions", "complete", "oldest_complete", "state", "reason")
 WITHHELD = ("kind", "partition", "count", "since", "confirmations", "accepted")

@@ -249,7 +249,7 @@ def _outcome(one: Mapping[str, Any]) -> str:
 
 def status(context: typer.Context, workspace: WorkspaceOption = None, output: OutputOption = Output.TABLE) -> int:
     """Say how every workspace stands: how completely and how lately it was seen, and what to do about it."""
-    from stocktake.store import discovered
+    from stocktake.store import acts, discovered
     from stocktake.store.standing import WorkspaceStatus
     from stocktake.store.standing import status as ask
 
@@ -259,6 +259,7 @@ def status(context: typer.Context, workspace: WorkspaceOption = None, output: Ou
         found = {one.name: one for one in ask(connection)}
         settings = wide(settings, connection)
         by_discovery = {one.name: one for one in discovered.found(connection)}
+        unread = acts.unread(connection)
     configured = {one.name: one for one in settings.workspaces}
     for name in configured:
         if name not in found:
@@ -291,7 +292,9 @@ def status(context: typer.Context, workspace: WorkspaceOption = None, output: Ou
         write_tsv(rows.STATUS_TSV, answer)
     else:
         for number, one in enumerate(answer):
-            page = _page(one, found[one["name"]].deletion)
+            azureml = each.azureml if (each := configured.get(one["name"])) is not None else None
+            log = unread.get(one["name"]) if azureml is not None and azureml.activity_log else None
+            page = _page(one, found[one["name"]].deletion, log)
             sys.stdout.write(("\n" if number else "") + "\n".join(page) + "\n")
     if not answer:
         current.tell("No workspace is configured, and none was ever scanned.")
@@ -309,7 +312,7 @@ def _bound(settings: Settings, name: str) -> float | None:
     return float(period(schedule.sweep).total_seconds() * (1 + schedule.splay))
 
 
-def _page(one: Mapping[str, Any], gone: Deletion | None) -> list[str]:
+def _page(one: Mapping[str, Any], gone: Deletion | None, log: str | None) -> list[str]:
     at = now()
     since = f" since {exact(one['state_since'])} ({ago(one['state_since'], now=at)})" if one["state_since"] else ""
     scanning = f"; a {one['scanning']} is under way" if one["scanning"] else ""
@@ -340,6 +343,8 @@ def _page(one: Mapping[str, Any], gone: Deletion | None) -> list[str]:
             whole = f"{scope['complete']:,} of {scope['partitions']:,} complete" if scope["partitions"] > 1 else ""
             told = "; ".join(text for text in (whole, clean(scope["reason"] or "")) if text)
             lines.append(f"  {'coverage':14} {words.kind(scope['kind'], 2)}: {scope['state']}. {told}".rstrip())
+    if log is not None:
+        lines.append(f"  {'activity log':14} not read, so who did it is not known: {clean(log)}.")
     for held in one["withheld"]:
         lines += _withheld(one["name"], held, at)
     return lines

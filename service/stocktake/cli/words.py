@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from stocktake.cli.render import clean, shorten
+from stocktake.cli.render import clean, shorten, shorten_alike
 from stocktake.cli.times import ago, exact, short
 
 _METRIC = re.compile(r"metrics[.\[].*\.value", re.DOTALL)
@@ -81,7 +81,7 @@ def field(one: Mapping[str, Any], *, zone: tzinfo | None = None) -> str:
         return f"{path}: set to {shorten(after)}"
     if after is None:
         return f"{path}: removed (was {shorten(before)})"
-    return f"{path}: {shorten(before)} -> {shorten(after)}"
+    return f"{path}: {' -> '.join(shorten_alike(before, after))}"
 
 
 def _without_steps(found: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

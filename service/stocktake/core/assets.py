@@ -53,6 +53,10 @@ class Kind(StrEnum):
 #: Kinds that are listed experiment by experiment: an asset's partition is the id of its experiment.
 PARTITIONED = frozenset({Kind.RUN, Kind.LOGGED_MODEL, Kind.TRACE})
 
+#: Kinds that a source of Azure's never lists, and kinds that no other source does: of them nothing is missing there.
+NOT_OF_AZURE = frozenset({Kind.LOGGED_MODEL, Kind.TRACE, Kind.WEBHOOK})
+ONLY_OF_AZURE = frozenset(tuple(Kind)[tuple(Kind).index(Kind.JOB) :])
+
 #: Kinds that are read parent by parent, where something happens: there may never be a list of all of them.
 PIECEMEAL = frozenset({Kind.CHILD_JOB})
 

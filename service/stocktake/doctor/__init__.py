@@ -23,7 +23,8 @@ def examine(
     """Run every check, for some workspaces or all of them, and tell each as soon as it is known."""
     environ = dict(os.environ if environ is None else environ)
     watched = [one for one in settings.workspaces if names is None or one.name in names]
-    yield from machine.configuration(settings, environ)
+    written = machine.configuration(settings, environ)
+    yield from (check for check in written if names is None or check.workspace in (None, *names))
     yield from machine.disk(settings.data_dir)
     known: dict[str, WorkspaceStatus] = {}
     yield from machine.database(settings, environ, known)

@@ -131,6 +131,6 @@ def _clock(one: WorkspaceSettings, answer: Answer) -> Check:
     difference = (theirs - (answer.answered_at or answer.requested_at)).total_seconds() + 0.5
     if abs(difference) <= _CLOCK:
         return ok("clock", f"agrees with this machine's within {max(1, abs(difference)):.0f} s", one.name)
-    message = f"Azure's clock is {apart(difference)} of this machine's"
+    message = f"Azure's clock is {apart(difference)}"
     step = "Let this machine follow a time server (NTP): tokens are refused when it is minutes off."
     return warn("clock", message, step, one.name)

@@ -23,6 +23,10 @@ from stocktake.sources.azureml_plan import ACTIVITY_LOG, JOBS, ROWS, STORAGE, ST
 from stocktake.sources.http import HttpClient
 
 _GUIDE = "docs/how-to/azure-permissions.md"
+_LOG_STEP = (
+    "The activity log is asked of the subscription: where tier 1 is assigned at the resource group, assign it there, or"
+    f" set azureml.activity_log to false ({_GUIDE})."
+)
 _STEP = f"Assign `stocktake 1 metadata` at the resource group, or set what is not wanted to false ({_GUIDE})."
 _EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 _RUNS = "/api/2.0/mlflow/runs/search"
@@ -93,7 +97,8 @@ def rights(
         _activity(arm, place, found)
     for (action, scope), kinds in found.lacking.items():
         cost = "; ".join(COSTS.get(kind, f"{kind} is not seen") for kind in kinds)
-        yield warn("rights", f"the identity lacks {action} on {scope}: {cost}", _STEP, one.name)
+        step = _LOG_STEP if kinds == [ACTORS] else _STEP
+        yield warn("rights", f"the identity lacks {action} on {scope}: {cost}", step, one.name)
     for kind, exc in found.broken:
         yield warn(f"reading {kind}", f"{exc.what} ({exc.trouble})", exc.next_step, one.name)
     if not found.lacking and not found.broken:

@@ -40,6 +40,6 @@ def fail(check: str, message: str, next_step: str, workspace: str | None = None)
     return Check(level=Level.FAIL, check=check, message=message, workspace=workspace, next_step=next_step)
 
 
-def apart(seconds: float) -> str:
+def apart(seconds: float, other: str = "this machine's") -> str:
     """Say how a clock stands to another one."""
-    return f"{abs(seconds):,.0f} s {'ahead' if seconds > 0 else 'behind'}"
+    return f"{abs(seconds):,.0f} s {'ahead of' if seconds > 0 else 'behind'} {other}"

@@ -105,7 +105,7 @@ def _server(which: str, engine: Engine, known: dict[str, standing.WorkspaceStatu
     else:
         yield warn(
             "database clock",
-            f"this machine's clock is {apart(difference)} of the database's, which orders everything",
+            "this machine's clock is " + apart(difference, "the database's") + ", which orders everything",
             'Let both follow a time server (NTP): until then "10 minutes ago" is another time there.',
         )
 

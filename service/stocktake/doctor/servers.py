@@ -101,7 +101,7 @@ def _clock(one: WorkspaceSettings, mlflow: MlflowSettings, uri: str) -> Iterator
     if abs(difference) <= min(_CLOCK, overlap / 2):
         yield ok("clock", f"agrees with this machine's within {max(1, abs(difference)):.0f} s", one.name)
         return
-    message = f"the server's clock is {apart(difference)} of this machine's; run_overlap is {overlap:,.0f} s"
+    message = f"the server's clock is {apart(difference)}; run_overlap is {overlap:,.0f} s"
     step = "Let both follow a time server (NTP), or raise run_overlap: hot passes find new runs by their times."
     level = fail if abs(difference) >= overlap else warn
     yield level("clock", message, step, one.name)

@@ -45,10 +45,12 @@ def made(
     cloud: Cloud, token: Token, place: tuple[str, str, str], *, ca_file: str | None = None, timeout: float = 60.0
 ) -> Any:
     """The client of one workspace; `place` is its subscription, resource group and name."""
-    logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)  # it tells of classes that may change some day
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from azure.ai.ml import MLClient
+
+    # It tells of classes that may change some day. Not before the import, which sets the level of its own.
+    logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)
 
     options: dict[str, Any] = {"connection_verify": ca_file} if ca_file else {}
     if not cloud.known:

@@ -98,6 +98,17 @@ def was_read(connection: Connection, claim: Claim, so_far: Read, asked_at: datet
     )
 
 
+def unread(connection: Connection) -> dict[str, str]:
+    """Say of each workspace whose log could not be read the last time why, and what to do."""
+    rows = connection.execute(
+        text(
+            "SELECT w.name, l.error, l.next_step FROM act_log l JOIN workspace w USING (workspace_id)"
+            " WHERE l.trouble IS NOT NULL"
+        )
+    )
+    return {row.name: ". ".join(part.rstrip(".") for part in (row.error, row.next_step) if part) for row in rows}
+
+
 def not_read(connection: Connection, claim: Claim, why: SourceError, error: str, asked_at: datetime) -> bool:
     """Note why the log could not be read on, and say whether that is new; what was read before stands."""
     before = connection.execute(

@@ -5,14 +5,14 @@ It answers about the looking, never about assets: "not observed" is not "nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
 from stocktake.core import canonical
-from stocktake.core.assets import PARTITIONED, PIECEMEAL, Kind
+from stocktake.core.assets import NOT_OF_AZURE, ONLY_OF_AZURE, PARTITIONED, PIECEMEAL, Kind
 from stocktake.store.deletion import Deletion, deletions
 
 
@@ -51,14 +51,16 @@ class Life:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unseen:
-    """A workspace of which an answer is old: it could not be looked at, and what became of it since is not known; or
-    it is known to be deleted, with all that was in it."""
+    """A workspace, or a kind in it, of which an answer is old: it could not be looked at, and what became of it since
+    is not known; or it is known to be deleted, with all that was in it."""
 
     workspace: str
     since: datetime | None  # the first look that failed, or that showed the deletion; None: there was no look at all
     reason: str | None = None  # in a word
     last_complete: datetime | None = None  # when the last complete look ended, if there was one
     deletion: Deletion | None = None
+    kind: str | None = None  # this kind alone could not be looked at
+    partitions: int = 0  # of a kind that is listed experiment by experiment: in how many
 
 
 # An experiment is in question if it was known at that time, or was found at the baseline later: then it may have been
@@ -67,7 +69,8 @@ _OBSERVED = """
 WITH moment AS MATERIALIZED (
     SELECT least(coalesce(CAST(:at AS timestamptz), 'infinity'), clock_timestamp()) AS at),
 w AS MATERIALIZED (
-    SELECT workspace_id, name FROM workspace WHERE CAST(:workspaces AS text[]) IS NULL OR name = ANY(:workspaces)),
+    SELECT workspace_id, name, source FROM workspace
+    WHERE CAST(:workspaces AS text[]) IS NULL OR name = ANY(:workspaces)),
 looks AS MATERIALIZED (
     SELECT workspace_id, kind, partition, min(since) AS since FROM (
         SELECT s.workspace_id, s.kind, s.partition, coalesce(s.first_complete_at, s.first_listed_at) AS since
@@ -81,7 +84,8 @@ asked AS (
     FROM w LEFT JOIN (SELECT workspace_id, kind, min(since) AS since FROM looks GROUP BY workspace_id, kind) k
         ON k.workspace_id = w.workspace_id AND (CAST(:kind AS text) IS NULL OR k.kind = :kind)
     WHERE NOT EXISTS (SELECT 1 FROM scope u WHERE u.workspace_id = w.workspace_id
-                      AND u.kind = :kind AND u.state = 'unsupported')),
+                      AND u.kind = :kind AND u.state = 'unsupported')
+      AND (k.kind IS NOT NULL OR NOT (w.source = 'azureml' AND :not_of_azure OR w.source <> 'azureml' AND :of_azure))),
 places AS (
     SELECT e.workspace_id, e.key AS partition FROM moment, asset e JOIN w USING (workspace_id)
     WHERE e.kind = 'experiment' AND (CAST(:partition AS text) IS NULL OR e.key = :partition)
@@ -126,6 +130,26 @@ ORDER BY a.name, a.kind
 """
 
 
+# Since when a kind cannot be looked at is the ledger's word: the first look in vain after the last complete one.
+_DENIED = """
+SELECT * FROM (
+    SELECT d.name, d.kind, d.last_complete, d.partitions, coalesce(
+        (SELECT min(l.began_at) FROM scan c JOIN scope_scan l USING (scan_id) WHERE c.workspace_id = d.workspace_id
+         AND l.kind = d.kind AND l.state = 'unobservable' AND l.began_at > d.last_complete), d.last_complete) AS since
+    FROM (
+        SELECT w.workspace_id, w.name, s.kind, min(coalesce(s.last_complete_at, s.last_listed_at)) AS last_complete,
+            count(*) FILTER (WHERE s.partition <> '') AS partitions
+        FROM scope s JOIN workspace w USING (workspace_id)
+        WHERE s.state = 'unobservable' AND w.unobservable_since IS NULL AND s.last_listed_at IS NOT NULL
+            AND (CAST(:kind AS text) IS NULL OR s.kind = :kind)
+            AND (CAST(:partition AS text) IS NULL OR s.partition = :partition)
+            AND (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))
+        GROUP BY w.workspace_id, w.name, s.kind) d) each
+WHERE since < least(coalesce(CAST(:at AS timestamptz), 'infinity'), clock_timestamp())
+ORDER BY name, kind
+"""
+
+
 def observed(
     connection: Connection,
     kind: Kind | None,
@@ -136,7 +160,8 @@ def observed(
 ) -> list[Observation]:
     """Say for each workspace and kind (one row for a workspace that was never scanned) what was seen at a time.
 
-    Without `at` it is now, by the database's clock. A kind that a server does not offer has no row.
+    Without `at` it is now, by the database's clock. A kind that a server does not offer has no row, and neither has one
+    that its source never lists: jobs of an MLflow server are not missing.
     """
     partition = partition if kind in PARTITIONED else None
     rows = connection.execute(
@@ -148,6 +173,8 @@ def observed(
             "partition": canonical.escape(partition) if partition is not None else None,
             "partitioned": sorted(PARTITIONED),
             "piecemeal": sorted(PIECEMEAL),
+            "not_of_azure": kind in NOT_OF_AZURE,
+            "of_azure": kind in ONLY_OF_AZURE,
         },
     )
     found = []
@@ -184,8 +211,10 @@ def unseen(
     workspaces: Sequence[str] | None = None,
     at: datetime | None = None,
     kind: Kind | None = None,
+    partition: str | None = None,
 ) -> list[Unseen]:
-    """Return the workspaces that were deleted by a time, or could not be looked at since before it; without it, now.
+    """Return what was deleted by a time, or could not be looked at since before it; without it, now. These are whole
+    workspaces, and single kinds of others: a list that was complete once says nothing of the time since it is denied.
 
     That a workspace is deleted is no gap in an answer about workspaces themselves (`kind`): it is the answer.
     """
@@ -199,18 +228,55 @@ def unseen(
         ),
         {"at": at, "workspaces": list(workspaces) if workspaces is not None else None},
     )
+    return (
+        [
+            Unseen(
+                workspace=one.workspace,
+                since=one.not_after,
+                reason=one.state,
+                last_complete=one.last_seen,
+                deletion=one,
+            )
+            for one in gone
+        ]
+        + [
+            Unseen(
+                workspace=row.name, since=row.unobservable_since, reason=row.trouble, last_complete=row.last_complete
+            )
+            for row in rows
+        ]
+        + _denied(connection, workspaces, at, kind, partition, {one.workspace for one in gone})
+    )
+
+
+def _denied(
+    connection: Connection,
+    workspaces: Sequence[str] | None,
+    at: datetime | None,
+    kind: Kind | None,
+    partition: str | None,
+    gone: Set[str],
+) -> list[Unseen]:
+    """Kinds that were listed once and could not be looked at the last time, of workspaces that could."""
+    rows = connection.execute(
+        text(_DENIED),
+        {
+            "at": at,
+            "kind": kind,
+            "workspaces": list(workspaces) if workspaces is not None else None,
+            "partition": canonical.escape(partition) if partition is not None and kind in PARTITIONED else None,
+        },
+    )
     return [
         Unseen(
-            workspace=one.workspace,
-            since=one.not_after,
-            reason=one.state,
-            last_complete=one.last_seen,
-            deletion=one,
+            workspace=row.name,
+            since=row.since,
+            last_complete=row.last_complete,
+            kind=row.kind,
+            partitions=row.partitions,
         )
-        for one in gone
-    ] + [
-        Unseen(workspace=row.name, since=row.unobservable_since, reason=row.trouble, last_complete=row.last_complete)
         for row in rows
+        if row.name not in gone
     ]
 
 
