@@ -41,7 +41,8 @@ _NO_PROCESS = 4_194_305  # one more than the largest process id that Linux gives
 
 # synchronous_commit stays on: a scan publishes in few large transactions, so waiting for the disk costs nothing, and
 # what was reported as published is there after a power cut. Parallel workers want /dev/shm, of which a container has
-# 64 MB: off. Nobody replicates from us: the least WAL.
+# 64 MB: off. Nobody replicates from us: the least WAL, and whole pages in it packed (a third less for a scan that finds
+# nothing new, measured by pg_waldump).
 _CONFIGURATION = """\
 listen_addresses = ''
 port = {port}
@@ -54,6 +55,7 @@ maintenance_work_mem = 128MB
 max_wal_size = 4GB
 checkpoint_timeout = 15min
 wal_level = minimal
+wal_compression = pglz
 max_wal_senders = 0
 synchronous_commit = on
 random_page_cost = 1.1
