@@ -89,7 +89,7 @@ def test_every_answer_opens_with_what_became_of_the_workspace(
     assert (as_json.code, as_json.err.splitlines()[0]) == (3, first)
 
 
-@pytest.mark.parametrize("question", set(QUESTIONS) - {"reconcile"})
+@pytest.mark.parametrize("question", sorted(set(QUESTIONS) - {"reconcile"}))
 def test_of_a_time_before_the_deletion_nothing_is_said(engine: Engine, cli: Cli, world: Stock, question: str) -> None:
     between = seen_and_deleted(engine, world)
     option = {"history": "--until", "changes": "--until", "diff": "--to"}.get(question, "--at")
