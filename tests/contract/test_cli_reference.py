@@ -64,6 +64,11 @@ def test_every_command_and_every_exit_code_is_on_the_page() -> None:
         "db check",
         "db dump",
         "db restore",
+        "finding list",
+        "finding show",
+        "finding ack",
+        "rules list",
+        "rules show",
     ):
         assert f"### stocktake {name}\n" in page
 

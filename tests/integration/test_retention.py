@@ -49,11 +49,17 @@ def test_retention_drops_closed_history_and_nothing_else(engine: Engine) -> None
             )
         )
     dropped = retention.prune(engine, keep=timedelta(days=400))
-    assert dropped == {"version": 4, "change": 3, "asset": 1, "act": 0}
+    assert dropped == {"version": 4, "change": 3, "asset": 1, "act": 0, "finding": 0}
     with engine.connect() as connection:
         assert {row.key for row in history.list_assets(connection, Kind.RUN)} == {"run000", "run002", "run003"}
         assert connection.execute(text("SELECT count(*) FROM scan")).scalar_one() == 5
-    assert retention.prune(engine, keep=timedelta(days=400)) == {"version": 0, "change": 0, "asset": 0, "act": 0}
+    assert retention.prune(engine, keep=timedelta(days=400)) == {
+        "version": 0,
+        "change": 0,
+        "asset": 0,
+        "act": 0,
+        "finding": 0,
+    }
 
 
 def test_retention_keeps_the_runs_behind_the_registry(engine: Engine) -> None:

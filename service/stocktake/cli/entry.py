@@ -17,6 +17,7 @@ from stocktake.cli import (
     discover,
     download,
     fetches,
+    finding,
     lineage,
     moving,
     ondemand,
@@ -25,6 +26,7 @@ from stocktake.cli import (
     questions,
     reconcile,
     removal,
+    rules,
     scans,
     trying,
 )
@@ -117,6 +119,8 @@ app.add_typer(ondemand.job)
 app.add_typer(ondemand.workspace)
 app.command("fetches")(fetches.fetches)
 app.add_typer(scans.scope)
+app.add_typer(finding.finding)
+app.add_typer(rules.rules)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)
 app.add_typer(operate.config)

@@ -30,6 +30,9 @@ _OBJECTS = (
     ("`status`", "workspace", rows.STATUS, ("coverage", "withheld", "last_hot", "last_sweep")),
     ("`scope list`", "kind of a workspace", rows.COVERED, ()),
     ("`discover`", "workspace found, or scope not looked at", rows.DISCOVERED, ("tags",)),
+    ("`finding list`", "finding", rows.FINDING, ("evidence",)),
+    ("`finding show`, `finding ack`", "finding (no list)", rows.FINDING_SHOWN, ()),
+    ("`rules list`, `rules show`", "rule", rows.RULE, tuple(set(rows.RULE) - set(rows.RULE_TSV))),
     ("`try`", "figure", rows.FIGURE, ()),
     ("`doctor`", "check", rows.CHECK, ()),
 )

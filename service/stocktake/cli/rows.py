@@ -69,6 +69,19 @@ DISCOVERED = (
     "how", "watched_since", "last_seen", "scope", "why", "next_step",
 )  # fmt: skip
 DISCOVERED_TSV = tuple(name for name in DISCOVERED if name != "tags")
+FINDING = (
+    "id", "fingerprint", "workspace", "rule", "severity", "kind", "key", "name", "owner", "state", "since", "inherited",
+    "first_seen", "last_seen", "opened_at", "resolved_at", "acknowledged_at", "waived_until", "evidence", "change",
+    "actor", "actor_source", "scan",
+)  # fmt: skip
+FINDING_TSV = tuple(name for name in FINDING if name != "evidence")
+FINDING_SHOWN = (*FINDING, "history", "words")
+FINDING_EVENT = ("at", "before", "after", "actor", "reason", "evidence", "scan")
+RULE = (
+    "id", "severity", "sort", "kinds", "needs", "opens_after", "resolves_after", "title", "why", "inspect_cli",
+    "inspect_rest", "inspect_portal", "fix", "rollback", "signal", "runbook", "statement",
+)  # fmt: skip
+RULE_TSV = ("id", "severity", "sort", "kinds", "needs", "opens_after", "resolves_after", "title", "runbook")
 CHECK = ("level", "check", "workspace", "message", "next_step")
 
 

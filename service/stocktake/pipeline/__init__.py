@@ -1,5 +1,5 @@
 """One scan, from claim to ledger. Start reading at `story.py`; `intake.py` makes a raw item ready, `absence.py` judges
-what a complete listing did not show, `report.py` says how it went."""
+what a complete listing did not show, `judging.py` lets the rules speak, `report.py` says how it went."""
 
 from stocktake.core.errors import Stopped
 from stocktake.pipeline.report import Progress, ScanReport, ScopeLine

@@ -1,4 +1,4 @@
-"""The story of one scan: claim, list, compare, publish, judge what is missing, and close the ledger's row.
+"""The story of one scan: claim, list, compare, publish, judge what is missing, close the ledger's row, find.
 
 What was seen is published as the scan goes; absence is concluded at the end marker of a completely listed scope,
 confirmed by id, and withheld where it is too much to believe at once.
@@ -19,12 +19,15 @@ from stocktake.core.assets import Kind, Mode, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, ConfigError, SourceError, Stopped, Trouble
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
+from stocktake.core.rules import Rule
 from stocktake.pipeline.absence import Ended, Judge
 from stocktake.pipeline.actors import Naming
 from stocktake.pipeline.beside import Beside
 from stocktake.pipeline.cutting import Part
 from stocktake.pipeline.intake import Intake, epoch
+from stocktake.pipeline.judging import Judging
 from stocktake.pipeline.report import Progress, ScanReport, outcome, report
+from stocktake.rules import RULES
 from stocktake.sources.protocol import Identity, Item, Listing, Page, Source, Traffic
 from stocktake.store import claims, cuts, heads, ledger, publish, redactions, statistics
 from stocktake.store.engine import DatabaseClock
@@ -51,6 +54,7 @@ def scan(
     redactor: Redactor,
     key: bytes,
     guard: Guard,
+    rules: Sequence[Rule] = RULES,
     owner: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -66,11 +70,16 @@ def scan(
         clock = DatabaseClock(conn)
         with conn.begin():  # after the claim: a redaction that comes later takes the claim away
             redactor = redactor.remembering(redactions.remembered(conn))
+        clean = redactor.remembered.document
+        judging = Judging(connection=conn, claim=claim, clock=clock, rules=rules, key=key, clean=clean)
+        judging.enrol()
         try:
             claims.settle(conn, claim, source_name, uri)
             source = make_source(clock)
         except (ConfigError, SourceError) as exc:
-            return _refused(conn, claim, exc, redactor)
+            refused = _refused(conn, claim, exc, redactor)
+            judging.judge(refused.scan_id)
+            return refused
         try:
             one = _Pass(
                 engine=engine,
@@ -85,7 +94,9 @@ def scan(
                 stop=stop,
             )
             with contextlib.closing(one.beside):
-                return one.run()
+                done = one.run()
+            judging.judge(done.scan_id)
+            return done
         finally:
             source.close()
 

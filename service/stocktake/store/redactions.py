@@ -68,6 +68,8 @@ PLACES = (
     Place("discovery_event", ("why",)),
     Place("act", ("key", "caller")),
     Place("act_log", ("error", "next_step")),
+    Place("finding", ("key", "name", "owner"), ("evidence",)),  # it is recognised by its fingerprint, whatever its key
+    Place("finding_event", ("actor", "reason"), ("evidence",)),
 )
 #: Where it cannot be removed: what something that is still there is known by.
 FIXED = (

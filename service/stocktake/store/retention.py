@@ -1,7 +1,7 @@
 """Retention: closed history goes by policy, in small steps; what auditors need stays.
 
 Never dropped: any current state, the registry (registered models, versions, aliases), the runs and logged models
-behind it, experiments, and the ledger.
+behind it, experiments, findings that are not resolved, and the ledger.
 """
 
 from __future__ import annotations
@@ -66,11 +66,25 @@ WITH gone AS (DELETE FROM act WHERE act_id IN (
 SELECT count(*) FROM gone
 """
 
+# Findings that were resolved long ago, with their history. One that is open, acknowledged or waived stays.
+_FINDINGS = """
+WITH gone AS (DELETE FROM finding WHERE finding_id IN (
+    SELECT finding_id FROM finding WHERE state = 'resolved' AND resolved_at < clock_timestamp() - :keep
+    ORDER BY resolved_at LIMIT :step) RETURNING 1)
+SELECT count(*) FROM gone
+"""
+
 
 def prune(engine: Engine, *, keep: timedelta) -> dict[str, int]:
     """Drop closed history older than `keep`, a few thousand rows a transaction. Returns rows dropped by table."""
     dropped = {}
-    for table, statement in (("version", _VERSIONS), ("change", _CHANGES), ("asset", _ASSETS), ("act", _ACTS)):
+    for table, statement in (
+        ("version", _VERSIONS),
+        ("change", _CHANGES),
+        ("asset", _ASSETS),
+        ("act", _ACTS),
+        ("finding", _FINDINGS),
+    ):
         dropped[table] = 0
         while True:
             with engine.begin() as connection:

@@ -212,6 +212,11 @@ version = Table(
     Index("version_open", "workspace_id", "kind", "asset_id", unique=True, postgresql_where=text("valid_to IS NULL")),
     Index("version_registry", "workspace_id", "run", postgresql_where=text("kind = 'model_version'")),  # retention
     Index("version_closed", "valid_to", postgresql_where=text("valid_to IS NOT NULL")),  # retention
+    Index(
+        "version_running",
+        "workspace_id",
+        postgresql_where=text("kind = 'run' AND valid_to IS NULL AND state = 'RUNNING'"),
+    ),
 )
 
 change = Table(
@@ -239,6 +244,7 @@ change = Table(
     Index("change_by_time", "workspace_id", "at"),
     Index("change_by_asset", "asset_id", "at"),
     Index("change_by_scan", "scan_id"),
+    Index("change_by_workspace", "workspace_id", "change_id"),  # judging goes on behind its cursor
     Index("change_parts", "part_of", postgresql_where=text("part_of IS NOT NULL")),
 )
 
@@ -406,6 +412,65 @@ act_log = Table(
     Column("trouble", Text),  # why it could not be read on the last time
     Column("error", Text),
     Column("next_step", Text),
+)
+
+finding = Table(
+    "finding",
+    METADATA,
+    Column("finding_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),  # keyed, of rule, workspace, kind and key
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("name", Text),
+    Column("owner", Text),  # NULL: unknown
+    Column("state", Text, nullable=False),
+    Column("since", _TIME, nullable=False),  # it stands so
+    Column("inherited", Boolean, nullable=False),  # it was so when we began to look
+    Column("first_seen", _TIME, nullable=False),
+    Column("last_seen", _TIME, nullable=False),
+    Column("opened_at", _TIME),
+    Column("resolved_at", _TIME),
+    Column("acknowledged_at", _TIME),
+    Column("waived_until", _TIME),
+    Column("held", Integer, nullable=False),  # complete looks in a row that showed it, while it is pending
+    Column("clear", Integer, nullable=False),  # and that did not, until it is resolved
+    Column("evidence", Text, nullable=False),  # canonical JSON
+    Column("change_id", BigInteger),  # the last change that it is about, which names who did it, maybe later
+    Column("scan_id", BigInteger, nullable=False),  # the last that wrote something here
+    Index("finding_live", "fingerprint", unique=True, postgresql_where=text("state <> 'resolved'")),
+    Index("finding_by_fingerprint", "fingerprint"),  # one that comes back
+    Index("finding_by_rule", "workspace_id", "rule", "kind"),
+    Index("finding_resolved", "resolved_at", postgresql_where=text("state = 'resolved'")),  # retention
+)
+
+finding_event = Table(
+    "finding_event",
+    METADATA,
+    Column("event_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("finding_id", ForeignKey("finding.finding_id", ondelete="CASCADE"), nullable=False),
+    Column("at", _TIME, nullable=False),
+    Column("before", Text),  # the state; NULL where it began
+    Column("after", Text, nullable=False),
+    Column("actor", Text),  # NULL: judging
+    Column("reason", Text),
+    Column("evidence", Text, nullable=False),
+    Column("scan_id", BigInteger),
+    Index("finding_event_by_finding", "finding_id", "event_id"),
+)
+
+judging = Table(
+    "judging",
+    METADATA,
+    Column("workspace_id", ForeignKey("workspace.workspace_id"), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # judged kind by kind; empty for rules about changes
+    Column("change_id", BigInteger, nullable=False),  # judged up to here
+    Column("looked_at", _TIME),  # when it was judged after complete looks at all it needs; NULL: not yet
+    Column("epoch", Integer),  # under which normalisation: what another one shows first is inherited
+    PrimaryKeyConstraint("workspace_id", "rule", "kind"),
 )
 
 heartbeat = Table(

@@ -1,0 +1,209 @@
+"""`stocktake finding`: what the rules found, with its evidence, and how a person takes it on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stocktake.cli import rows
+from stocktake.cli.exits import ExitCode, Stop
+from stocktake.cli.render import Output, clean, shorten, write_json, write_table, write_tsv
+from stocktake.cli.rules import find, ids, said, told
+from stocktake.cli.session import AskedOption, OutputOption, Session, known, now, operator, session, wide
+from stocktake.cli.times import ago, exact
+from stocktake.core.findings import State
+from stocktake.core.rules import Severity
+from stocktake.rules import RULES
+
+if TYPE_CHECKING:
+    from stocktake.store.finding_list import FindingRow, NotJudged
+
+_ROWS = 50
+
+finding = typer.Typer(name="finding", help="What the rules found.", no_args_is_help=True, rich_markup_mode=None)
+
+IdArgument = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="The finding's number.")]
+
+
+@finding.command("list")
+def list_(
+    context: typer.Context,
+    workspace: AskedOption = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option("--rule", metavar="RULE", help="Only of this rule; may be repeated.", autocompletion=ids),
+    ] = None,
+    severity: Annotated[
+        list[Severity] | None,
+        typer.Option("--severity", metavar="|".join(Severity), help="Only of this severity; may be repeated."),
+    ] = None,
+    state: Annotated[
+        list[State] | None,
+        typer.Option(
+            "--state",
+            metavar="|".join(State),
+            help="Only in this state; may be repeated. [default: all but resolved]",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, metavar="N", help=f"At most N. [default: {_ROWS} in a table]")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """List findings: the worst first, of those the latest.
+
+    Where rules could not be asked, because what they need was never completely listed, that is said, and the exit code
+    is 3: no finding is no claim that all is well there. With nothing judged yet it is 5.
+    """
+    from stocktake.store import finding_list, history
+
+    this = session(context)
+    for name in rule or ():
+        find(name)
+    settings = this.settings()
+    with this.database(settings) as connection:
+        which = known(workspace, history.workspace_names(connection), wide(settings, connection))
+        judged = finding_list.judged(connection, which)
+        most = limit or (_ROWS if output == Output.TABLE else None)
+        found = finding_list.listed(
+            connection,
+            workspaces=which,
+            rules=rule,
+            severities=[str(one) for one in severity] if severity else None,
+            states=[str(one) for one in state] if state else None,
+            limit=most,
+        )
+        unasked = [one for one in finding_list.not_judged(connection, which) if not rule or one.rule in rule]
+    if output == Output.JSON:
+        write_json(rows.record(one, rows.FINDING) for one in found)
+    elif output == Output.TSV:
+        write_tsv(rows.FINDING_TSV, (rows.record(one, rows.FINDING) for one in found))
+    elif found:
+        write_table(
+            ["ID", "SEVERITY", "STATE", "SINCE", "WORKSPACE", "WHAT", "WHERE"], map(_line, found), whole="WHERE"
+        )
+        if most is not None and len(found) == most and limit is None:
+            this.tell(f"The first {most}; --limit shows more.")
+    elif judged and not unasked:
+        this.tell("Nothing was found.")
+    return _ended(this, judged, unasked)
+
+
+@finding.command("show")
+def show(context: typer.Context, number: IdArgument, output: OutputOption = Output.TABLE) -> int:
+    """Show a finding: its evidence, its history, and what its rule says to do."""
+    from stocktake.store import finding_list
+
+    with session(context).database() as connection:
+        found = finding_list.shown(connection, number)
+    _write(_there(found, number), output)
+    return ExitCode.COMPLETE
+
+
+@finding.command("ack")
+def ack(
+    context: typer.Context,
+    number: IdArgument,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, or which ticket; it is kept.")],
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Take a finding on: you are at it, or, of a change, it was meant. Who and why is kept in its history.
+
+    It stays on the list as acknowledged until a scan sees that it is over. What happens anew opens it again.
+    """
+    import os
+
+    from stocktake.core.redact import Redactor
+    from stocktake.store import finding_list, redactions
+    from stocktake.wiring import key_of
+
+    if not reason.strip():
+        raise typer.BadParameter("Say why in a few words.", param_hint="--reason")
+    this = session(context)
+    settings = this.settings()
+    with this.engine(settings) as engine:
+        redaction = settings.redaction
+        redactor = Redactor(
+            key_of(engine, settings, os.environ), keys=redaction.keys, values=redaction.values, allow=redaction.allow
+        )
+        with engine.connect() as connection:
+            redactor = redactor.remembering(redactions.remembered(connection))
+        found = _there(
+            finding_list.acknowledged(engine, number, actor=operator(), reason=redactor.text(reason.strip())), number
+        )
+    if not finding_list.can_be_acknowledged(found.state):
+        words = "is resolved" if found.state == State.RESOLVED else "did not open yet"
+        raise Stop(ExitCode.REFUSED, f"Finding {number} {words}: there is nothing to take on. Nothing was changed.")
+    _write(found, output)
+    return ExitCode.COMPLETE
+
+
+def _there(found: FindingRow | None, number: int) -> FindingRow:
+    if found is None:
+        raise Stop(ExitCode.NOT_FOUND, f"There is no finding {number}. `stocktake finding list` names those there are.")
+    return found
+
+
+def _ended(this: Session, judged: bool, unasked: Sequence[NotJudged]) -> int:
+    if not judged:
+        this.tell("Nothing was judged yet: rules are asked after a scan. Run `stocktake scan`.")
+        return ExitCode.NOT_OBSERVED
+    for one in unasked[:5]:
+        this.tell(
+            f"{clean(one.workspace)}: {one.rule} says nothing of {one.kind} yet: what it needs was never completely"
+            " listed. `stocktake scope list` says why."
+        )
+    if len(unasked) > 5:
+        this.tell(f"And {len(unasked) - 5} more.")
+    return ExitCode.PARTIAL if unasked else ExitCode.COMPLETE
+
+
+def _line(row: FindingRow) -> list[str]:
+    title = next((rule.words.title for rule in RULES if rule.id == row.rule), row.rule)
+    named = f"{row.kind} {clean(row.key)}" + (f" ({clean(row.name)})" if row.name and row.name != row.key else "")
+    state = row.state + (", inherited" if row.inherited else "")
+    return [
+        str(row.id), row.severity, state, f"{exact(row.since)}\n{ago(row.since, now=now())}", clean(row.workspace),
+        f"{title}\n{row.rule}", f"{named}\nowner: {clean(row.owner or 'unknown')}",
+    ]  # fmt: skip
+
+
+def _write(row: FindingRow, output: Output) -> None:
+    rule = next((one for one in RULES if one.id == row.rule), None)
+    made: dict[str, Any] = rows.record(row, rows.FINDING_SHOWN)
+    made["history"] = [rows.record(one, rows.FINDING_EVENT) for one in row.history]
+    made["words"] = told(rule) if rule is not None else None
+    if output == Output.JSON:
+        write_json([made])
+        return
+    if output == Output.TSV:
+        write_tsv(rows.FINDING_TSV, [made])
+        return
+    lines = [
+        ("Finding", f"{row.id}, {row.state}" + (" (inherited: it was so when we began to look)" * row.inherited)),
+        ("Rule", f"{row.rule} ({row.severity})" + (f": {rule.words.title}" if rule is not None else "")),
+        ("Where", f"{row.workspace}: {row.kind} {row.key}" + (f" ({row.name})" if row.name else "")),
+        ("Owner", row.owner or "unknown"),
+        ("First seen", exact(row.first_seen)),
+        ("Last seen", exact(row.last_seen)),
+        *([("Done by", row.actor + (f" ({row.actor_source})" if row.actor_source else ""))] if row.actor else []),
+        *((f"Evidence: {name}", shorten(value, 400)) for name, value in _flat(row.evidence)),
+    ]
+    for event in row.history:
+        by = f" by {event.actor}: {event.reason}" if event.actor else ""
+        lines.append((exact(event.at), f"{event.before or 'new'} -> {event.after}{by}"))
+    lines += said(rule) if rule is not None else []
+    write_table(["", ""], ([name, text] for name, text in lines))
+
+
+def _flat(evidence: Any) -> list[tuple[str, Any]]:
+    """Evidence line by line; of fields that changed, each on its own."""
+    lines: list[tuple[str, Any]] = []
+    for name, value in evidence.items():
+        if name == "fields":
+            lines += [(f["path"], f"{shorten(f['before'])} -> {shorten(f['after'])}") for f in value]
+        else:
+            lines.append((name, value))
+    return lines
