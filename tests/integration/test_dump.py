@@ -362,7 +362,10 @@ def test_a_dump_that_is_stopped_leaves_no_file_that_looks_whole(places: Places, 
     if file.exists():  # it was done before the signal came
         assert _header(file).rows > 70
     elif how != signal.SIGKILL:
-        assert (process.returncode, list(tmp_path.iterdir())) == (130, [])
+        # Where it fell into code that is run from a string (a dataclass being made), CPython ends itself by SIGINT in
+        # the end, though it was handled: 130 to every shell as well.
+        assert process.returncode in (130, -signal.SIGINT), err
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_no_half_file(places: Places, tmp_path: Path) -> None:
