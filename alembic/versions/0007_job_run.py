@@ -31,60 +31,56 @@ $$
 _SINCE = """(SELECT coalesce(max(p.valid_to) FILTER (WHERE p.state IS DISTINCT FROM v.state), min(p.valid_from))
         FROM public.version p WHERE p.asset_id = v.asset_id)"""
 
-
-# When a scope was last listed completely, by its key. No join: until `scope` has statistics, Postgres takes it for a
-# few rows, and goes through all of them anew for every run.
-def _listed(kind: str, partition: str) -> str:
-    return f"""(SELECT s.last_complete_at FROM public.scope s
-        WHERE s.workspace_id = v.workspace_id AND s.kind = {kind} AND s.partition = {partition})"""
-
-
-# Everything that is looked up is joined to one of the two sides, which are then joined by hash, once: how many they are
-# together is a bad guess of the planner's, and a list that is gone through anew for each of them takes minutes.
-_PAIRS = f"""
-WITH place AS (
-    SELECT w.workspace_id, w.name AS workspace, jobs.last_complete_at AS jobs_listed,
-        experiments.last_complete_at AS experiments_listed
-    FROM public.workspace w
-    LEFT JOIN public.scope jobs ON jobs.workspace_id = w.workspace_id AND jobs.kind = 'job' AND jobs.partition = ''
-    LEFT JOIN public.scope experiments ON experiments.workspace_id = w.workspace_id
-        AND experiments.kind = 'experiment' AND experiments.partition = ''
-    WHERE <which> AND (jobs.state <> 'unsupported' OR EXISTS (
-        SELECT 1 FROM public.asset a WHERE a.workspace_id = w.workspace_id AND a.kind IN ('job', 'child_job')))),
+# Joined by hash, not looked up row by row: a workspace has a hundred thousand jobs, and each document is decoded once.
+_VIEW = f"""
+CREATE VIEW inventory.job_run AS
+WITH listed AS (
+    SELECT workspace_id, kind, partition, last_complete_at FROM public.scope WHERE last_complete_at IS NOT NULL),
+place AS (
+    SELECT DISTINCT workspace_id FROM public.asset WHERE kind IN ('job', 'child_job')
+    UNION SELECT workspace_id FROM public.scope WHERE kind = 'job' AND state <> 'unsupported'),
 experiment AS MATERIALIZED (
-    SELECT v.workspace_id, v.name, min(a.key) AS key
-    FROM place w JOIN public.version v ON v.workspace_id = w.workspace_id JOIN public.asset a USING (asset_id)
+    SELECT v.workspace_id, v.name, min(a.key) AS key FROM public.version v JOIN public.asset a USING (asset_id)
     WHERE v.kind = 'experiment' AND v.valid_to IS NULL GROUP BY v.workspace_id, v.name),
 job AS MATERIALIZED (
-    SELECT w.workspace, v.kind, a.key, v.asset_id, v.state, v.valid_from, v.created_at, v.started_at, v.ended_at,
-        {_SINCE} AS since, greatest(v.valid_from, {_listed("v.kind", "''")}) AS seen,
-        -- What would show its run: the runs of its experiment; where no experiment has that name, the experiments.
-        CASE WHEN d.experiment_id IS NOT NULL OR e.key IS NOT NULL
-            THEN {_listed("'run'", "coalesce(d.experiment_id, e.key)")}
-            WHEN d.experiment_name IS NOT NULL THEN w.experiments_listed END AS other_listed
-    FROM place w JOIN public.version v ON v.workspace_id = w.workspace_id JOIN public.asset a USING (asset_id)
+    SELECT v.workspace_id, v.kind, a.key, v.asset_id, v.state, v.valid_from, v.created_at, v.started_at, v.ended_at,
+        d.experiment_id, d.experiment_name, {_SINCE} AS since, greatest(v.valid_from, l.last_complete_at) AS seen
+    FROM public.version v JOIN public.asset a USING (asset_id)
     CROSS JOIN LATERAL (
         SELECT o.j ->> 'experimentId' AS experiment_id,
             nullif(o.j #>> '{{properties,experimentName}}', '') AS experiment_name
         FROM (SELECT v.document::jsonb AS j OFFSET 0) AS o) AS d
-    LEFT JOIN experiment e ON e.workspace_id = v.workspace_id AND e.name = d.experiment_name
+    LEFT JOIN listed l ON l.workspace_id = v.workspace_id AND l.kind = v.kind AND l.partition = ''
     WHERE v.kind IN ('job', 'child_job') AND v.valid_to IS NULL),
 run AS MATERIALIZED (
-    SELECT w.workspace, a.key, v.asset_id, v.state, v.valid_from, v.started_at, v.ended_at,
-        {_SINCE} AS since, greatest(v.valid_from, {_listed("'run'", "v.partition")}) AS seen,
-        -- A run with a parent may be that of a child job, and no list is one of all of those: nothing is claimed of it.
-        CASE WHEN v.parent IS NULL THEN w.jobs_listed END AS other_listed
-    FROM place w JOIN public.version v ON v.workspace_id = w.workspace_id JOIN public.asset a USING (asset_id)
+    SELECT v.workspace_id, a.key, v.asset_id, v.state, v.valid_from, v.parent, v.started_at, v.ended_at,
+        {_SINCE} AS since, greatest(v.valid_from, l.last_complete_at) AS seen
+    FROM public.version v JOIN public.asset a USING (asset_id) JOIN place p ON p.workspace_id = v.workspace_id
+    LEFT JOIN listed l ON l.workspace_id = v.workspace_id AND l.kind = 'run' AND l.partition = v.partition
     WHERE v.kind = 'run' AND v.valid_to IS NULL),
-pair AS (
-    SELECT workspace, j.kind AS job_kind, j.key AS job, r.key AS run,
+both_sides AS (
+    SELECT workspace_id, j.kind AS job_kind, j.key AS job, r.key AS run,
         j.state AS job_state, r.state AS run_state, j.since AS job_since, r.since AS run_since, j.seen AS job_seen,
         r.seen AS run_seen, j.valid_from AS job_valid_from, r.valid_from AS run_valid_from, j.created_at,
-        j.started_at AS job_started_at, r.started_at AS run_started_at, coalesce(r.ended_at, j.ended_at) AS ended_at,
-        j.asset_id AS job_asset_id, r.asset_id AS run_asset_id,
-        CASE WHEN r.key IS NULL THEN j.other_listed WHEN j.key IS NULL THEN r.other_listed END AS other_listed
-    FROM job j FULL JOIN run r USING (workspace, key))
-SELECT p.workspace, p.job_kind, p.job, p.run, p.job_state, p.run_state,
+        j.started_at AS job_started_at, r.started_at AS run_started_at, r.parent,
+        coalesce(r.ended_at, j.ended_at) AS ended_at, j.asset_id AS job_asset_id, r.asset_id AS run_asset_id,
+        j.experiment_id, j.experiment_name
+    FROM job j FULL JOIN run r USING (workspace_id, key)),
+pair AS (
+    SELECT b.*, CASE
+        -- A run with a parent may be that of a child job, and no list is one of all of those: nothing is claimed of it.
+        WHEN b.job IS NULL THEN CASE WHEN b.parent IS NULL THEN jobs.last_complete_at END
+        -- The runs of the job's experiment; where no experiment has that name, the list of experiments.
+        WHEN b.run IS NULL AND coalesce(b.experiment_id, e.key) IS NOT NULL THEN runs.last_complete_at
+        WHEN b.run IS NULL AND b.experiment_name IS NOT NULL THEN experiments.last_complete_at END AS other_listed
+    FROM both_sides b
+    LEFT JOIN experiment e ON e.workspace_id = b.workspace_id AND e.name = b.experiment_name AND b.run IS NULL
+    LEFT JOIN listed jobs ON jobs.workspace_id = b.workspace_id AND jobs.kind = 'job' AND jobs.partition = ''
+    LEFT JOIN listed experiments ON experiments.workspace_id = b.workspace_id AND experiments.kind = 'experiment'
+        AND experiments.partition = ''
+    LEFT JOIN listed runs ON runs.workspace_id = b.workspace_id AND runs.kind = 'run'
+        AND runs.partition = coalesce(b.experiment_id, e.key))
+SELECT w.name AS workspace, p.job_kind, p.job, p.run, p.job_state, p.run_state,
     (inventory.mlflow_states(p.job_state))[1] AS expected_run_state,
     CASE
         WHEN p.job IS NOT NULL AND p.run IS NOT NULL THEN CASE
@@ -108,24 +104,15 @@ SELECT p.workspace, p.job_kind, p.job, p.run, p.job_state, p.run_state,
         THEN extract(epoch FROM p.ended_at - coalesce(p.run_started_at, p.job_started_at))::float8 END
         AS duration_seconds,
     p.job_valid_from, p.run_valid_from, p.job_asset_id, p.run_asset_id
-FROM pair p
-"""
-_VIEW = f"CREATE VIEW inventory.job_run AS {_PAIRS.replace('<which>', 'true')}"
-
-# The same of some workspaces: a condition on the view is only seen when all of them have been put together.
-_OF = f"""
-CREATE FUNCTION inventory.job_run_of(workspaces text[]) RETURNS SETOF inventory.job_run LANGUAGE sql STABLE AS $$
-{_PAIRS.replace("<which>", "w.name = ANY(workspaces)")}
-$$
+FROM pair p JOIN public.workspace w USING (workspace_id)
 """
 
 
 def upgrade() -> None:
-    for statement in (_STATES, _VIEW, _OF):
+    for statement in (_STATES, _VIEW):
         op.get_bind().exec_driver_sql(statement)
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION inventory.job_run_of(text[])")
     op.execute("DROP VIEW inventory.job_run")
     op.execute("DROP FUNCTION inventory.mlflow_states(text)")

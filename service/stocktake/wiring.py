@@ -25,7 +25,7 @@ from stocktake.settings.timing import period
 from stocktake.sources.azure_discovery import AzureDiscovery
 from stocktake.sources.azure_identity import CredentialConfig, Identities
 from stocktake.sources.protocol import Source
-from stocktake.store import discovered, figures, installation, ledger, migrate
+from stocktake.store import discovered, figures, installation, ledger, migrate, redactions
 from stocktake.store.embedded import embedded_postgres
 from stocktake.store.engine import make_engine
 from stocktake.telemetry.exporters import AzureMonitorConfig, OtlpConfig
@@ -288,8 +288,7 @@ def open_app(
         if migrate_database:
             migrate.upgrade(engine)
         key = key_of(engine, settings, environ)
-        redaction = settings.redaction
-        redactor = Redactor(key, keys=redaction.keys, values=redaction.values, allow=redaction.allow)
+        redactor = redactor_of(settings, key)
         redact_with(redactor.text)
         telemetry = setup_telemetry(telemetry_config(settings, environ))
         try:
@@ -300,6 +299,19 @@ def open_app(
             yield app
         finally:
             telemetry.shutdown()
+
+
+def redactor_of(settings: Settings, key: bytes) -> Redactor:
+    """The redactor that the configuration asks for; a scan and a command add what people had removed."""
+    redaction = settings.redaction
+    return Redactor(key, keys=redaction.keys, values=redaction.values, allow=redaction.allow)
+
+
+def remembering_redactor(engine: Engine, settings: Settings, environ: Mapping[str, str]) -> Redactor:
+    """The same, with what people had removed, for a command that keeps words of its own."""
+    redactor = redactor_of(settings, key_of(engine, settings, environ))
+    with engine.connect() as connection:
+        return redactor.remembering(redactions.remembered(connection))
 
 
 def key_of(engine: Engine, settings: Settings, environ: Mapping[str, str]) -> bytes:

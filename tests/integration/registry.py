@@ -81,7 +81,7 @@ def look(engine: Engine, world: World, mode: Mode = Mode.SWEEP, **options: Any) 
 
 def found(engine: Engine, *rules: str, states: Sequence[str] | None = None) -> list[FindingRow]:
     with engine.connect() as connection:
-        return finding_list.listed(connection, rules=rules or None, states=states)
+        return list(finding_list.listed(connection, rules=rules or None, states=states))
 
 
 def stands(engine: Engine, rule: str) -> dict[str, str]:

@@ -106,11 +106,9 @@ class Here:
 
 @contextmanager
 def opened(current: Session, asked: Asked) -> Iterator[Here]:
-    from stocktake.core.redact import Redactor
     from stocktake.making import ondemand_config
     from stocktake.sources.azure_mlclient import INSTALL, installed
-    from stocktake.store import redactions
-    from stocktake.wiring import key_of
+    from stocktake.wiring import remembering_redactor
 
     if not installed():  # before anything is opened, asked or noted
         raise ConfigError(INSTALL)
@@ -119,10 +117,7 @@ def opened(current: Session, asked: Asked) -> Iterator[Here]:
     one, azure = _one(settings, asked)
     config = ondemand_config(one, azure, settings, os.environ)
     with current.engine(settings) as engine:
-        told = settings.redaction
-        redactor = Redactor(key_of(engine, settings, os.environ), told.keys, told.values, told.allow)
-        with engine.connect() as connection:
-            redactor = redactor.remembering(redactions.remembered(connection))
+        redactor = remembering_redactor(engine, settings, os.environ)
         yield Here(workspace=one, config=config, engine=engine, redactor=redactor)
 
 

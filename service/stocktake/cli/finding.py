@@ -66,6 +66,7 @@ def list_(
     with this.database(settings) as connection:
         which = known(workspace, history.workspace_names(connection), wide(settings, connection))
         judged = finding_list.judged(connection, which)
+        unasked = [one for one in finding_list.not_judged(connection, which) if not rule or one.rule in rule]
         most = limit or (_ROWS if output == Output.TABLE else None)
         found = finding_list.listed(
             connection,
@@ -75,18 +76,18 @@ def list_(
             states=[str(one) for one in state] if state else None,
             limit=most,
         )
-        unasked = [one for one in finding_list.not_judged(connection, which) if not rule or one.rule in rule]
-    if output == Output.JSON:
-        write_json(rows.record(one, rows.FINDING) for one in found)
-    elif output == Output.TSV:
-        write_tsv(rows.FINDING_TSV, (rows.record(one, rows.FINDING) for one in found))
-    elif found:
-        write_table(
-            ["ID", "SEVERITY", "STATE", "SINCE", "WORKSPACE", "WHAT", "WHERE"], map(_line, found), whole="WHERE"
-        )
-        if most is not None and len(found) == most and limit is None:
+        lines = []
+        if output == Output.JSON:
+            write_json(rows.record(one, rows.FINDING) for one in found)
+        elif output == Output.TSV:
+            write_tsv(rows.FINDING_TSV, (rows.record(one, rows.FINDING) for one in found))
+        else:
+            lines = [_line(one) for one in found]
+    if lines:
+        write_table(["ID", "SEVERITY", "STATE", "SINCE", "WORKSPACE", "WHAT", "WHERE"], lines, whole="WHERE")
+        if len(lines) == most and limit is None:
             this.tell(f"The first {most}; --limit shows more.")
-    elif judged and not unasked:
+    elif output == Output.TABLE and judged and not unasked:
         this.tell("Nothing was found.")
     return _ended(this, judged, unasked)
 
@@ -115,21 +116,15 @@ def ack(
     """
     import os
 
-    from stocktake.core.redact import Redactor
-    from stocktake.store import finding_list, redactions
-    from stocktake.wiring import key_of
+    from stocktake.store import finding_list
+    from stocktake.wiring import remembering_redactor
 
     if not reason.strip():
         raise typer.BadParameter("Say why in a few words.", param_hint="--reason")
     this = session(context)
     settings = this.settings()
     with this.engine(settings) as engine:
-        redaction = settings.redaction
-        redactor = Redactor(
-            key_of(engine, settings, os.environ), keys=redaction.keys, values=redaction.values, allow=redaction.allow
-        )
-        with engine.connect() as connection:
-            redactor = redactor.remembering(redactions.remembered(connection))
+        redactor = remembering_redactor(engine, settings, os.environ)
         found = _there(
             finding_list.acknowledged(engine, number, actor=operator(), reason=redactor.text(reason.strip())), number
         )

@@ -183,11 +183,10 @@ class Judge:
         confirmed, held = list(question.confirmed), 0
         if confirmed:
             self._missed[one.kind] += len(confirmed)
+            live = self.live.get(one.kind, 0)
             # What remains is not on the pages: all that is there is its scope.
-            in_scope = one.listed + len(confirmed) + question.carried if one.heads is not None else 0
-            if (in_scope and self.guard.withholds(len(confirmed), in_scope)) or self.guard.withholds(
-                self._missed[one.kind], self.live.get(one.kind, 0)
-            ):
+            in_scope = one.listed + len(confirmed) + question.carried if one.heads is not None else live
+            if self.guard.withholds(len(confirmed), in_scope) or self.guard.withholds(self._missed[one.kind], live):
                 ready = absence.withhold(self.connection, self.claim, confirmed, counts=self.claim.mode == Mode.SWEEP)
                 held = len(confirmed) - len(ready)
                 confirmed = [asset_id for asset_id in confirmed if asset_id in ready]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, text
 from stocktake.core import canonical
 from stocktake.core.findings import LIVE, State, acknowledge
 from stocktake.store import findings
+from stocktake.store.history import stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +75,11 @@ def listed(
     severities: Sequence[str] | None = None,
     states: Sequence[str] | None = None,
     limit: int | None = None,
-) -> list[FindingRow]:
-    """Findings, the worst and the latest first; without `states` those that are not resolved."""
-    rows = connection.execute(
-        text(
+) -> Iterator[FindingRow]:
+    """Yield findings, the worst and the latest first; without `states` those that are not resolved. Streams."""
+    rows = stream(
+        connection,
+        (
             "SELECT f.*, CAST(f.evidence AS text) AS told FROM inventory.finding f"
             " WHERE (CAST(:workspaces AS text[]) IS NULL OR workspace = ANY(:workspaces))"
             " AND (CAST(:rules AS text[]) IS NULL OR rule = ANY(:rules))"
@@ -92,7 +94,7 @@ def listed(
             "limit": limit,
         },
     )
-    return [_row(row) for row in rows]
+    return map(_row, rows)
 
 
 def shown(connection: Connection, finding_id: int) -> FindingRow | None:
