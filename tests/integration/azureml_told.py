@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,13 +30,24 @@ class Told:
     server: AzureServer
     workspace: Workspace
     told: int = 0  # changes that were looked at
+    name: str = "w"
 
-    def scan(self, mode: Mode = Mode.HOT, **options: Any) -> pipeline.ScanReport:
+    def scan(
+        self,
+        mode: Mode = Mode.HOT,
+        *,
+        budget: int | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        **options: Any,
+    ) -> pipeline.ScanReport:
         """Take stock of it once, with options of AzureMlConfig by name."""
+        config = azureml_config(self.server, self.workspace, retries=0, **options)
+        config = replace(config, arm=replace(config.arm, budget=budget))
         return pipeline.scan(
             self.engine,
-            lambda now: AzureMl(azureml_config(self.server, self.workspace, retries=0, **options), now),
-            workspace="w",
+            lambda now: AzureMl(config, now),
+            workspace=self.name,
+            stop=stop,
             source_name="azureml",
             uri=self.server.arm + self.workspace.scope,
             mode=mode,

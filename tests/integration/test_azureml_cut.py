@@ -12,18 +12,15 @@ from sqlalchemy import Engine, text
 from stocktake import pipeline
 from stocktake.core.assets import Kind, Mode, ScopeState
 from stocktake.core.errors import Stopped
-from stocktake.core.guard import Guard
-from stocktake.core.redact import Redactor
 from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
-from stocktake.sources.azureml import AzureMl
 from stocktake.sources.azureml_arm import ArmLists
 from stocktake.store import history
 from tests.azure.server import AzureServer, served
-from tests.servers.azureml import azureml_config, keys_in
+from tests.integration.azureml_told import Told
+from tests.servers.azureml import keys_in
 
-KEY = b"k" * 32
 JOBS = 320  # seven pages of 50
 SIZE = Size(jobs=JOBS, live=0, children=0, types=("Command",), components=6)
 
@@ -42,23 +39,9 @@ class Cut:
         overlap: timedelta = timedelta(hours=1),
         stop: Callable[[], bool] = lambda: False,
     ) -> pipeline.ScanReport:
-        def source(now: Callable[[], datetime]) -> AzureMl:
-            config = azureml_config(self.server, self.workspace, retries=0, read_ahead=False, run_overlap=overlap)
-            return AzureMl(replace(config, arm=replace(config.arm, budget=budget)), now)
-
         self.server.seen.clear()  # what is counted is this scan's
-        return pipeline.scan(
-            self.engine,
-            source,
-            workspace=self.workspace.name,
-            source_name="azureml",
-            uri=self.server.arm + self.workspace.scope,
-            mode=mode,
-            redactor=Redactor(KEY),
-            key=KEY,
-            guard=Guard(),
-            stop=stop,
-        )
+        told = Told(self.engine, self.server, self.workspace, name=self.workspace.name)
+        return told.scan(mode, budget=budget, stop=stop, read_ahead=False, run_overlap=overlap)
 
     def keys(self, kind: Kind) -> set[str]:
         with self.engine.connect() as connection:
