@@ -304,6 +304,15 @@ class TestRoot:
                 assert (empty / "data" / "PG_VERSION").stat().st_uid == 0
         assert [folder.stat().st_mode for folder in (*empty.parents, *_programs().parents)] == before
 
+    def test_ctrl_c_while_it_finds_out_how_to_run_does_not_reach_the_probe(self, tmp_path: Path) -> None:
+        groups = tmp_path / "groups"
+        program = tmp_path / "postgres"
+        program.write_text(f"#!{sys.executable}\nimport os\nopen({str(groups)!r}, 'w').write(str(os.getpgrp()))\n")
+        program.chmod(0o755)
+        if unprivileged.runner(tmp_path, tmp_path).user is not None:
+            pytest.skip("no user namespaces here")
+        assert int(groups.read_text()) != os.getpgrp()  # a terminal's Ctrl-C is for a process group
+
     def test_without_user_namespaces_it_runs_as_an_existing_user(self) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

@@ -96,7 +96,9 @@ def _user() -> pwd.struct_passwd:
 
 def _works(command: Sequence[str]) -> bool:
     try:
-        return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+        # In a session of its own: Ctrl-C is for us, and a probe that it ended would read as "forbidden".
+        done = subprocess.run(command, capture_output=True, timeout=30, check=False, start_new_session=True)
+        return done.returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
