@@ -76,16 +76,16 @@ def list_(
             states=[str(one) for one in state] if state else None,
             limit=most,
         )
-        lines = []
+        listed = []
         if output == Output.JSON:
             write_json(rows.record(one, rows.FINDING) for one in found)
         elif output == Output.TSV:
             write_tsv(rows.FINDING_TSV, (rows.record(one, rows.FINDING) for one in found))
         else:
-            lines = [_line(one) for one in found]
-    if lines:
-        write_table(["ID", "SEVERITY", "STATE", "SINCE", "WORKSPACE", "WHAT", "WHERE"], lines, whole="WHERE")
-        if len(lines) == most and limit is None:
+            listed = list(found)
+    if listed:
+        show_findings(listed)
+        if len(listed) == most and limit is None:
             this.tell(f"The first {most}; --limit shows more.")
     elif output == Output.TABLE and judged and not unasked:
         this.tell("Nothing was found.")
@@ -153,6 +153,12 @@ def _ended(this: Session, judged: bool, unasked: Sequence[NotJudged]) -> int:
     if len(unasked) > 5:
         this.tell(f"And {len(unasked) - 5} more.")
     return ExitCode.PARTIAL if unasked else ExitCode.COMPLETE
+
+
+def show_findings(found: Sequence[FindingRow]) -> None:
+    """Write findings as a table, in their order."""
+    lines = [_line(one) for one in found]
+    write_table(["ID", "SEVERITY", "STATE", "SINCE", "WORKSPACE", "WHAT", "WHERE"], lines, whole="WHERE")
 
 
 def _line(row: FindingRow) -> list[str]:
