@@ -51,8 +51,12 @@ def asks_now(statement: str) -> bool:
 
 def in_schema(statement: str, schema: str) -> str:
     """The same statement over the views of another schema than `inventory`."""
-    moved = _outside(statement, lambda text: _SCHEMA.sub(f"{schema}.", text))
-    return re.sub(r'"inventory"\s*\.\s*', f"{schema}.", moved)
+    return re.sub(r'"inventory"\s*\.\s*', f"{schema}.", moved(statement, _SCHEMA, lambda _: f"{schema}."))
+
+
+def moved(statement: str, pattern: re.Pattern[str], put: Callable[[re.Match[str]], str]) -> str:
+    """The same statement with what a pattern finds in its SQL put otherwise; what is quoted stays."""
+    return _outside(statement, lambda text: pattern.sub(put, text))
 
 
 def at_time(statement: str, literal: str) -> str:

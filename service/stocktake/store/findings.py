@@ -144,6 +144,24 @@ def _asked(
         )
 
 
+def yielded(
+    connection: Connection, statement: str, workspace: str, kinds: Sequence[str], now: datetime
+) -> dict[Subject, Mapping[str, Any]]:
+    """All that a statement yields of these kinds of a workspace. Raises Malformed."""
+    question = (
+        f"SELECT DISTINCT ON (kind, key) kind, key, CAST(evidence AS text) AS evidence FROM (\n{bindable(statement)}"
+        ") AS yielded WHERE workspace = :workspace AND kind = ANY(:kinds) ORDER BY kind, key, yielded.evidence"
+    )
+    given = {"workspace": workspace, "kinds": list(kinds)} | ({"now": now} if asks_now(statement) else {})
+    try:
+        rows = connection.execute(text(question), given).all()
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise
+        raise Malformed(reason(exc)) from exc
+    return {Subject(kind=row.kind, key=_key(row.key)): _evidence(row.evidence) for row in rows}
+
+
 def _key(key: Any) -> str:
     if not isinstance(key, str) or not key:
         raise Malformed("yields a row without a key: `key` must be the asset's key, as text")
