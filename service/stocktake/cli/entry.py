@@ -14,8 +14,10 @@ import typer
 
 from stocktake import __version__
 from stocktake.cli import (
+    chain,
     discover,
     download,
+    evidence,
     fetches,
     finding,
     lineage,
@@ -121,6 +123,9 @@ app.command("fetches")(fetches.fetches)
 app.add_typer(scans.scope)
 app.add_typer(finding.finding)
 app.add_typer(rules.rules)
+evidence.evidence.command("head")(chain.head)
+evidence.evidence.command("verify")(chain.verify)
+app.add_typer(evidence.evidence)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)
 app.add_typer(operate.config)
