@@ -46,8 +46,8 @@ class Episode:
             begins.setdefault(self.choose.randrange(_ROUNDS), []).append(one)
         playing: list[_Playing] = []
         for number in range(_MOST_ROUNDS):
-            for one in begins.pop(number, ()):
-                playing.append(_Playing(one, one.play(self.world, Plot(self.book, str(one)))))
+            begin = begins.pop(number, ())
+            playing += [_Playing(one, one.play(self.world, Plot(self.book, str(one)))) for one in begin]
             self.choose.shuffle(playing)
             playing = [one for one in playing if self._acts(one)]
             self._look()
@@ -92,13 +92,13 @@ class Episode:
                 text("SELECT rule, kind, key, state, evidence FROM inventory.finding WHERE opened_at IS NOT NULL")
             ).all()
         stands = {Subject(row.rule, row.kind, row.key): row for row in rows}
-        for subject, row in stands.items():
+        for subject, found in stands.items():
             claim = book.claims.get(subject)
             if claim is not None and (now >= claim.due or claim.found):
                 continue
             why = "before its time" if claim is not None else "near miss" if subject in book.near else "nobody's"
             by = claim.by if claim is not None else book.near.get(subject, "company")
-            book.false.setdefault(subject, f"{why} ({by}): {row.evidence}")
+            book.false.setdefault(subject, f"{why} ({by}): {found.evidence}")
         for subject, claim in book.claims.items():
             row = stands.get(subject)
             is_open = row is not None and row.state != "resolved"
@@ -108,12 +108,14 @@ class Episode:
                     claim.lingered = True
                     self.troubles.append(f"not resolved: {subject} ({claim.by})")
                 continue
-            if now < claim.due:
+            if is_open:
+                claim.found = True
+            if now < claim.late:
                 continue
             claim.seen += saw or (look and claim.blind)
             if is_open:
-                claim.found = True
-            elif claim.seen >= claim.looks and not claim.missed:
+                continue
+            if claim.seen >= claim.looks and not claim.missed:
                 claim.missed = True
                 said = row.state if row is not None else "never found"
                 self.troubles.append(f"missed: {subject} ({claim.by}): {said}")

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stocktake import pipeline
 from stocktake.core.assets import Mode, ScanState
@@ -51,7 +51,9 @@ class MlflowWorld:
     def scan(self, mode: Mode) -> bool:
         """Take stock; say whether the server could be reached."""
         if self.blind:
-            self.blind -= mode == Mode.SWEEP
+            if mode == Mode.HOT:  # a scan that sees nothing is one, of whatever mode
+                return False
+            self.blind -= 1
             assert self._scan(mode, reachable=False).state == ScanState.FAILED
             return False
         report = self._scan(mode, reachable=True)
@@ -113,7 +115,7 @@ class MlflowWorld:
         ago: timedelta = timedelta(minutes=5),
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
-        data: tuple[str, str] | None | bool = True,
+        data: tuple[str, str] | Literal["any"] | None = "any",
     ) -> str:
         """A run that can be made again: it says its code, its environment, its data and its parameters."""
         experiment = experiment or self.experiment()
@@ -129,22 +131,22 @@ class MlflowWorld:
         self._ends[run] = started
         logged = {"seed": str(self.choose.getrandbits(48)), "lr": str(self.choose.random())}
         self.log(run, params=logged if params is None else params, metrics={"loss": self.choose.random()})
-        if data:
-            name, digest = data if isinstance(data, tuple) else (f"table{self.choose.randrange(9)}", "d0")
+        if data is not None:
+            name, digest = data if data != "any" else (f"table{self.choose.randrange(9)}", "d0")
             dataset = {"name": name, "digest": digest, "source_type": "local", "source": "x"}
             self.post("runs/log-inputs", {"run_id": run, "datasets": [{"dataset": dataset}]})
         if status != "RUNNING":
             self.end(run, status)
         return run
 
-    def model(self, run: str | None = None, *, versions: int = 1, **aliases: str) -> str:
+    def model(self, run: str | None = None, aliases: Mapping[str, str] | None = None, *, versions: int = 1) -> str:
         """A registered model with an owner; every version from a run that can be made again."""
         name = self.name("model").replace("/", "-")
         owner = {self.choose.choice(_OWNER_TAGS): self.person()}
         self.post("registered-models/create", {"name": name, "tags": _pairs(owner)})
         for _ in range(versions):
             self.version(name, run or self.run())
-        for alias, version in aliases.items():
+        for alias, version in (aliases or {}).items():
             self.alias(name, alias, version)
         return name
 
