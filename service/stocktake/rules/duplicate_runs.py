@@ -6,35 +6,41 @@ from datetime import timedelta
 
 from stocktake.core.assets import Kind
 from stocktake.core.canonical import params_digest
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Asks, Group, Severity, StateRule, Words
 
 # By lifted columns alone, one experiment after the other by the index of when runs began: no document is read.
+_ASKS = Asks(
+    template=f"""
+    WITH lately AS (
+        SELECT e.workspace, r.key, r.start_time, r.end_time, r.code_version, r.data_version, r.params_digest
+        FROM inventory.experiment e CROSS JOIN LATERAL (
+            SELECT * FROM inventory.run r WHERE r.workspace = e.workspace AND r.experiment_id = e.key
+                AND r.start_time >= CAST(:now AS timestamptz) - CAST(:lookback AS interval)
+        ) r
+        WHERE r.lifecycle = 'active' AND r.state = 'FINISHED' AND r.data_version <> ''
+            AND r.params_digest <> '{params_digest({})}'
+            AND (r.code_version ~ '^[0-9a-f]{{7,64}}$' OR strpos(r.code_version, '@') > 0)
+    ), ranked AS (
+        SELECT workspace, key, start_time, end_time, row_number() OVER same AS place,
+            first_value(key) OVER same AS first
+        FROM lately WINDOW same AS (PARTITION BY workspace, code_version, data_version, params_digest
+            ORDER BY start_time, key)
+    )
+    SELECT workspace, 'run' AS kind, key, jsonb_build_object('repeats', first,
+        'seconds', date_part('epoch', end_time - start_time)) AS evidence
+    FROM ranked WHERE place > 1
+""",
+    parameters={"lookback": timedelta(days=30)},
+)
+
 RULE = StateRule(
     id="duplicate-runs",
     severity=Severity.INFO,
+    group=Group.HYGIENE,
     kinds=(Kind.RUN,),
     needs=(Kind.EXPERIMENT,),
-    statement=f"""
-        WITH lately AS (
-            SELECT e.workspace, r.key, r.start_time, r.end_time, r.code_version, r.data_version, r.params_digest
-            FROM inventory.experiment e CROSS JOIN LATERAL (
-                SELECT * FROM inventory.run r WHERE r.workspace = e.workspace AND r.experiment_id = e.key
-                    AND r.start_time >= CAST(:now AS timestamptz) - CAST(:lookback AS interval)
-            ) r
-            WHERE r.lifecycle = 'active' AND r.state = 'FINISHED' AND r.data_version <> ''
-                AND r.params_digest <> '{params_digest({})}'
-                AND (r.code_version ~ '^[0-9a-f]{{7,64}}$' OR strpos(r.code_version, '@') > 0)
-        ), ranked AS (
-            SELECT workspace, key, start_time, end_time, row_number() OVER same AS place,
-                first_value(key) OVER same AS first
-            FROM lately WINDOW same AS (PARTITION BY workspace, code_version, data_version, params_digest
-                ORDER BY start_time, key)
-        )
-        SELECT workspace, 'run' AS kind, key, jsonb_build_object('repeats', first,
-            'seconds', date_part('epoch', end_time - start_time)) AS evidence
-        FROM ranked WHERE place > 1
-    """,
-    parameters={"lookback": timedelta(days=30)},
+    statement=_ASKS.statement(),
+    asks=_ASKS,
     words=Words(
         title="A run repeats an earlier one",
         why="It finished with the same commit, the same data and the same parameters as the run under `repeats`: what"

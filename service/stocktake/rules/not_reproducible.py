@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 # Of each model what matters: the newest version, and those that an alias, a stage or a deployment names. A run that is
 # deleted or gone is another rule's.
 RULE = StateRule(
     id="not-reproducible",
     severity=Severity.WARNING,
+    group=Group.HYGIENE,
     kinds=(Kind.MODEL_VERSION,),
     needs=(Kind.RUN, Kind.EXPERIMENT),
     statement="""

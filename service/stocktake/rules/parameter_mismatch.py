@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Asks, Group, Severity, StateRule, Words
 
 # The view has an index of its own: of runs that declare no comparison none is read.
+_ASKS = Asks(
+    template="""
+    WITH member AS (
+        SELECT workspace, experiment_id, comparison, key, start_time, inventory.json_map(params) AS params, match
+        FROM inventory.compared_run
+        WHERE lifecycle = 'active' AND state NOT IN ('FAILED', 'KILLED') AND comparison <> ''
+    ), must AS (
+        SELECT DISTINCT workspace, experiment_id, comparison, trim(name) AS name
+        FROM member CROSS JOIN LATERAL unnest(string_to_array(coalesce(match, ''), ',')
+            || CAST(:comparison_parameters AS text[])) AS name
+        WHERE trim(name) <> ''
+    ), stated AS (
+        SELECT m.workspace, m.key, u.name, m.params ->> u.name AS value,
+            count(*) OVER (PARTITION BY m.workspace, m.experiment_id, m.comparison, u.name, m.params ->> u.name)
+                AS alike,
+            first_value(m.start_time) OVER (PARTITION BY m.workspace, m.experiment_id, m.comparison, u.name,
+                m.params ->> u.name ORDER BY m.start_time) AS since,
+            m.experiment_id, m.comparison
+        FROM member m JOIN must u USING (workspace, experiment_id, comparison)
+    ), usual AS (
+        SELECT DISTINCT ON (workspace, experiment_id, comparison, name)
+            workspace, experiment_id, comparison, name, value
+        FROM stated ORDER BY workspace, experiment_id, comparison, name, alike DESC, since, value
+    )
+    SELECT s.workspace, 'run' AS kind, s.key, jsonb_build_object('comparison', s.comparison, 'parameters',
+        jsonb_object_agg(s.name, jsonb_build_object('here', s.value, 'others', u.value))) AS evidence
+    FROM stated s JOIN usual u USING (workspace, experiment_id, comparison, name)
+    WHERE NOT coalesce(s.value = u.value, s.value IS NULL AND u.value IS NULL)
+    GROUP BY s.workspace, s.key, s.comparison
+""",
+    parameters={"comparison_parameters": []},
+)
+
 RULE = StateRule(
     id="parameter-mismatch",
     severity=Severity.INFO,
+    group=Group.HYGIENE,
     kinds=(Kind.RUN,),
     needs=(Kind.EXPERIMENT,),
-    statement="""
-        WITH member AS (
-            SELECT workspace, experiment_id, comparison, key, start_time, inventory.json_map(params) AS params, match
-            FROM inventory.compared_run
-            WHERE lifecycle = 'active' AND state NOT IN ('FAILED', 'KILLED') AND comparison <> ''
-        ), must AS (
-            SELECT DISTINCT workspace, experiment_id, comparison, trim(name) AS name
-            FROM member CROSS JOIN LATERAL unnest(string_to_array(coalesce(match, ''), ',')
-                || CAST(:comparison_parameters AS text[])) AS name
-            WHERE trim(name) <> ''
-        ), stated AS (
-            SELECT m.workspace, m.key, u.name, m.params ->> u.name AS value,
-                count(*) OVER (PARTITION BY m.workspace, m.experiment_id, m.comparison, u.name, m.params ->> u.name)
-                    AS alike,
-                first_value(m.start_time) OVER (PARTITION BY m.workspace, m.experiment_id, m.comparison, u.name,
-                    m.params ->> u.name ORDER BY m.start_time) AS since,
-                m.experiment_id, m.comparison
-            FROM member m JOIN must u USING (workspace, experiment_id, comparison)
-        ), usual AS (
-            SELECT DISTINCT ON (workspace, experiment_id, comparison, name)
-                workspace, experiment_id, comparison, name, value
-            FROM stated ORDER BY workspace, experiment_id, comparison, name, alike DESC, since, value
-        )
-        SELECT s.workspace, 'run' AS kind, s.key, jsonb_build_object('comparison', s.comparison, 'parameters',
-            jsonb_object_agg(s.name, jsonb_build_object('here', s.value, 'others', u.value))) AS evidence
-        FROM stated s JOIN usual u USING (workspace, experiment_id, comparison, name)
-        WHERE NOT coalesce(s.value = u.value, s.value IS NULL AND u.value IS NULL)
-        GROUP BY s.workspace, s.key, s.comparison
-    """,
-    parameters={"comparison_parameters": []},
+    statement=_ASKS.statement(),
+    asks=_ASKS,
     words=Words(
         title="A candidate was trained otherwise than those it is compared with",
         why="The runs of a comparison (`stocktake.comparison`, a tag, names the set; within one experiment) must agree"

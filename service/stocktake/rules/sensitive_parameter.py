@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 _KINDS = (
     Kind.RUN,
@@ -23,6 +23,7 @@ _KINDS = (
 RULE = StateRule(
     id="sensitive-parameter",
     severity=Severity.WARNING,
+    group=Group.HYGIENE,
     kinds=_KINDS,
     statement=f"""
         SELECT r.workspace, r.kind, r.key, jsonb_build_object('places', found.places) AS evidence
@@ -42,7 +43,7 @@ RULE = StateRule(
             )
             SELECT jsonb_agg(DISTINCT jsonb_build_object('path', path, 'looks_like', mark[1])) AS places
             FROM walk CROSS JOIN LATERAL regexp_matches(path || ' ' || CASE WHEN jsonb_typeof(value) = 'string'
-                THEN value #>> '{{}}' ELSE '' END, '\\[redacted\\:([a-z-]+)\\:[0-9a-f]{{12}}\\]', 'g') AS mark
+                THEN value #>> '{{}}' ELSE '' END, '\\[redacted:([a-z-]+):[0-9a-f]{{12}}\\]', 'g') AS mark
         ) AS found
         WHERE found.places IS NOT NULL AND r.kind IN ({", ".join(f"'{kind}'" for kind in _KINDS)})
     """,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
-# What is younger than the list it is missing from is not gone: as in model-version-lost-its-run.
+# What is younger than the list it is missing from is not gone: as in model-version-lost-its-run. Many servers have no
+# logged models, so the rule cannot need them listed; it asks itself whether they were, in every experiment that is old
+# enough to hold the source. What was completely listed once stays so: no list that fails ends a finding.
 RULE = StateRule(
     id="version-source-missing",
     severity=Severity.WARNING,
+    group=Group.INTEGRITY,
     kinds=(Kind.MODEL_VERSION,),
-    needs=(Kind.RUN, Kind.LOGGED_MODEL, Kind.EXPERIMENT),
+    needs=(Kind.RUN, Kind.EXPERIMENT),
     statement="""
         WITH named AS (
             SELECT m.workspace, m.key, m.source, m.aliases,
@@ -19,6 +22,13 @@ RULE = StateRule(
                 (regexp_match(m.source, '^models:/+(m-[0-9a-f]{32})(?:[/?]|$)'))[1] AS logged,
                 (regexp_match(m.source, '^models:/+([^/?]+/[0-9]+)$'))[1] AS copied
             FROM inventory.model_version m WHERE m.lifecycle = 'active' AND m.source <> ''
+        ), listed AS (
+            SELECT workspace, min(last_complete_at) AS oldest FROM inventory.scope WHERE kind = 'logged_model'
+            GROUP BY workspace
+        ), unlisted AS (
+            SELECT s.workspace, min(least(e.first_seen, e.created_at)) AS oldest
+            FROM inventory.scope s JOIN inventory.experiment e ON e.workspace = s.workspace AND e.key = s.partition
+            WHERE s.kind = 'logged_model' AND s.last_complete_at IS NULL GROUP BY s.workspace
         )
         SELECT n.workspace, 'model_version' AS kind, n.key,
             jsonb_build_object('source', n.source, 'gone', CASE WHEN n.run IS NOT NULL THEN 'run'
@@ -29,9 +39,11 @@ RULE = StateRule(
         LEFT JOIN inventory.logged_model l ON l.workspace = n.workspace AND l.key = n.logged
         LEFT JOIN inventory.model_version o ON o.workspace = n.workspace AND o.key = n.copied
         LEFT JOIN inventory.coverage cr ON cr.workspace = n.workspace AND cr.kind = 'run'
-        LEFT JOIN inventory.coverage cl ON cl.workspace = n.workspace AND cl.kind = 'logged_model'
+        LEFT JOIN listed cl ON cl.workspace = n.workspace
+        LEFT JOIN unlisted ul ON ul.workspace = n.workspace
         WHERE n.run IS NOT NULL AND r.key IS NULL AND n.made < cr.oldest_complete
-            OR n.logged IS NOT NULL AND l.key IS NULL AND n.made < cl.oldest_complete
+            OR n.logged IS NOT NULL AND l.key IS NULL AND n.made < cl.oldest
+                AND (ul.oldest IS NULL OR n.made < ul.oldest)
             OR n.copied IS NOT NULL AND (o.key IS NULL OR o.lifecycle = 'deleted')
     """,
     words=Words(

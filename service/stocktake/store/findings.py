@@ -217,7 +217,7 @@ def ask(
             f"SELECT kind, key, CAST(evidence AS text) AS evidence FROM ({rule.statement}) AS said"
             " WHERE workspace = :workspace"
         ),
-        {"workspace": claim.workspace, **rule.parameters} | ({"now": now} if ":now" in rule.statement else {}),
+        {"workspace": claim.workspace} | ({"now": now} if ":now" in rule.statement else {}),
     )
     return {(row.kind, row.key): canonical.decode(row.evidence) for row in rows}
 
