@@ -17,7 +17,8 @@ from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.core.rules import Rule, bound
 from stocktake.rules import RULES
-from stocktake.settings import Settings, ruling
+from stocktake.settings import Settings
+from stocktake.settings.parameters import parameters
 from stocktake.sources.http import HttpConfig
 from stocktake.sources.mlflow_database import MlflowDatabase, MlflowDatabaseConfig
 from stocktake.sources.mlflow_rest import MlflowRest, MlflowRestConfig
@@ -39,7 +40,7 @@ SETTINGS = Settings.model_validate(
         },
     }
 )
-PARAMETERS = ruling.parameters(SETTINGS, SETTINGS.workspaces[0])
+PARAMETERS = parameters(SETTINGS, SETTINGS.workspaces[0])
 SWEEP: timedelta = PARAMETERS["sweep_every"]
 HOT: timedelta = PARAMETERS["hot_every"]
 _KEY = b"k" * 32
@@ -98,7 +99,7 @@ class MlflowWorld:
             redactor=Redactor(_KEY),
             key=_KEY,
             guard=Guard(),
-            rules=self.rules,
+            judged_by=pipeline.RuleSet(rules=self.rules),
         )
 
     # ---- what is well kept ------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from stocktake.core.assets import ChangeType, Kind
 from stocktake.core.rules import Asks, ChangeRule, Seen, StateRule, bound
 from stocktake.rules import RULES, production_model_changed, run_edited_after_finish
-from stocktake.settings import Settings, ruling
+from stocktake.settings import Settings
 from stocktake.settings.hygiene import HygieneSettings, RequiredTags
+from stocktake.settings.parameters import parameters
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -50,14 +51,14 @@ def test_a_parameter_is_written_as_a_literal_that_nothing_can_leave() -> None:
 
 
 def test_the_configuration_gives_every_parameter_that_a_rule_asks_for() -> None:
-    given = ruling.parameters(settings(), settings().workspaces[0])
+    given = parameters(settings(), settings().workspaces[0])
     for rule in RULES:
         wanted = rule.parameters if isinstance(rule, ChangeRule) else rule.asks.parameters if rule.asks else ()
         assert set(wanted) <= set(given), rule.id
 
 
 def test_what_is_configured_by_default_is_what_rules_have_of_their_own() -> None:
-    given = ruling.parameters(settings(), settings().workspaces[0])
+    given = parameters(settings(), settings().workspaces[0])
     for rule in bound(RULES, given):
         if isinstance(rule, StateRule) and rule.asks is not None:
             assert rule.statement == rule.asks.statement(), rule.id
@@ -66,7 +67,7 @@ def test_what_is_configured_by_default_is_what_rules_have_of_their_own() -> None
 def test_a_workspace_with_a_schedule_of_its_own_is_judged_by_it() -> None:
     watched = {"name": "w", "mlflow": {"uri": "http://127.0.0.1:5000"}, "schedule": {"sweep": "7d", "splay": 0}}
     made = Settings.model_validate({"workspaces": [watched]})
-    assert ruling.parameters(made, made.workspaces[0])["sweep_every"] == timedelta(days=7)
+    assert parameters(made, made.workspaces[0])["sweep_every"] == timedelta(days=7)
 
 
 @pytest.mark.parametrize(
