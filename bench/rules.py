@@ -5,7 +5,7 @@ python -m bench.rules [--runs 1000000] [--workspaces 200]
 One store of MLflow's on PostgreSQL with runs / workspaces runs (10 params, 10 metrics, 5 tags; one in a hundred has
 been RUNNING for years, a third of the experiments and half of the models name no owner) is swept under as many names as
 there are workspaces: first at once, then with nothing changed, then with one run in a hundred edited. Judging is timed
-inside each scan; the sweep is what is left of the scan.
+inside each scan; the sweep is what is left of the scan. CPU is that of this process and of both databases.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import Engine, text
 
-from bench.scan import vacuum
+from bench.scan import server_cpu, vacuum
 from bench.sources import fill
 from stocktake import pipeline
 from stocktake.core.assets import Mode
@@ -58,19 +58,26 @@ _EDITS = "UPDATE tags SET value = value || ' edited' WHERE key = 'tag.0' AND abs
 class Clock:
     """How long judging took."""
 
+    servers: Callable[[], float]  # what both databases have computed
     seconds: float = 0.0
     slowest: float = 0.0
+    computed: float = 0.0
+
+    def processor(self) -> float:
+        """Seconds of processor, of this process and of the databases."""
+        return time.process_time() + self.servers()
 
     def around(self, name: str) -> Callable[..., object]:
         """A method of Judging, timed."""
         real = getattr(Judging, name)
 
         def timed(one: Judging, *given: object) -> object:
-            began = time.perf_counter()
+            used, began = self.processor(), time.perf_counter()
             try:
                 return real(one, *given)
             finally:
                 took = time.perf_counter() - began
+                self.computed += self.processor() - used
                 self.seconds += took
                 self.slowest = max(self.slowest, took)
 
@@ -95,13 +102,13 @@ def sweep(engine: Engine, url: str, name: str) -> int:
     return report.counts["seen"]
 
 
-def measure(engine: Engine, url: str, workspaces: int, what: str) -> None:
+def measure(engine: Engine, url: str, workspaces: int, what: str, servers: Callable[[], float]) -> None:
     """Sweep every workspace once, and print a row."""
-    clock = Clock()
+    clock = Clock(servers)
     kept = {name: getattr(Judging, name) for name in ("enrol", "judge")}
     for name in kept:
         setattr(Judging, name, clock.around(name))
-    began = time.perf_counter()
+    used, began = clock.processor(), time.perf_counter()
     try:
         seen = sum(sweep(engine, url, f"w{number}") for number in range(workspaces))
     finally:
@@ -109,10 +116,12 @@ def measure(engine: Engine, url: str, workspaces: int, what: str) -> None:
             setattr(Judging, name, real)
     whole = time.perf_counter() - began
     swept = whole - clock.seconds
+    computed = clock.processor() - used - clock.computed
     with engine.connect() as connection:
         findings = connection.execute(text("SELECT count(*) FROM finding WHERE state <> 'resolved'")).scalar_one()
     say(
         f"| {what} | {seen:,} | {swept:.1f} | {clock.seconds:.1f} | {clock.seconds / swept:.1%} |"
+        f" {computed:.1f} | {clock.computed:.1f} | {clock.computed / computed:.1%} |"
         f" {clock.seconds / workspaces * 1000:.0f} | {clock.slowest * 1000:.0f} | {findings:,} |"
     )
 
@@ -147,14 +156,21 @@ def main() -> None:
             server.execute(_FAULTS.encode())
             server.execute("VACUUM ANALYZE")
         say(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {given.workspaces} workspaces of {each:,} runs")
-        say("| pass | seen | sweeps s | judging s | share | ms a workspace | slowest ms | findings |")
-        say("|---|---|---|---|---|---|---|---|")
-        measure(engine, plain, given.workspaces, "first")
+        say(
+            "| pass | seen | sweeps s | judging s | share | sweeps CPU s | judging CPU s | share | ms a workspace |"
+            " slowest ms | findings |\n|---|---|---|---|---|---|---|---|---|---|---|"
+        )
+        both = server_cpu(folder / "postgres"), server_cpu(folder / "mlflow")
+
+        def servers() -> float:
+            return sum(read() for read in both)
+
+        measure(engine, plain, given.workspaces, "first", servers)
         vacuum(ours)
-        measure(engine, plain, given.workspaces, "nothing changed")
+        measure(engine, plain, given.workspaces, "nothing changed", servers)
         with psycopg.connect(plain, autocommit=True) as server:
             server.execute(_EDITS)
-        measure(engine, plain, given.workspaces, "1 % edited")
+        measure(engine, plain, given.workspaces, "1 % edited", servers)
 
 
 if __name__ == "__main__":

@@ -221,6 +221,8 @@ def test_one_wrong_file_keeps_no_other_from_being_asked_and_its_findings_stay(
     assert "FAILS in w: " in cli("rules", "list").out
     (failing,) = [one["failing"] for one in cli("rules", "list", "-o", "json").json() if one["id"] == "other-rule"]
     assert [one["workspace"] for one in failing] == ["w"]
+    doctor = [one["message"] for one in cli("doctor", "-o", "json").json() if one["check"] == "rules"]
+    assert any("other-rule fails: " in one for one in doctor)
     check = cli("rules", "check")
     assert (check.code, check.out.count("is right")) == (4, 1)
     assert f'{folder}/other-rule.sql, line 11: column "ownr" does not exist' in check.out

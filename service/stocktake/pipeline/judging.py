@@ -122,12 +122,11 @@ class Judging:
 
     def _changes(self, scan_id: int) -> bool:
         """Judge the next changes behind the cursors; say whether there may be more."""
-        rules = [one for one in self.ruleset.rules if isinstance(one, ChangeRule) and one.id not in self.errors]
         with self.connection.begin():
+            if not self._behind()[0]:
+                return False
             claims.fence(self.connection, self.claim)
-            cursors, failed = judging.cursors(self.connection, self.claim)
-            last = judging.last_change(self.connection, self.claim)
-            behind = [rule for rule in rules if cursors[rule.id] < last or rule.id in failed]
+            behind, cursors, last = self._behind()  # another pass may have judged them meanwhile
             if not behind:
                 return False
             start = min(cursors[rule.id] for rule in behind)
@@ -152,6 +151,13 @@ class Judging:
                 self.connection, self.claim, [rule.id for rule in behind if rule.id not in self.errors], reached
             )
             return reached < last
+
+    def _behind(self) -> tuple[list[ChangeRule], dict[str, int], int]:
+        """The rules that have changes to judge, or failed the last time; all cursors, and the last change."""
+        rules = [one for one in self.ruleset.rules if isinstance(one, ChangeRule) and one.id not in self.errors]
+        cursors, failed = judging.cursors(self.connection, self.claim)
+        last = judging.last_change(self.connection, self.claim)
+        return [one for one in rules if cursors[one.id] < last or one.id in failed], cursors, last
 
     def _change(
         self,
