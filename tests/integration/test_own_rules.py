@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,15 @@ def test_a_configuration_that_names_no_rule_is_refused(tmp_path: Path, rules: st
     answer = cli("config", "check")
     assert (answer.code, answer.out) == (2, "")
     assert what in answer.err
+
+
+def test_the_examples_of_the_page_are_right(engine: Engine, world: Registry, write: Write) -> None:
+    look(engine, world, rules=())
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "own-rules.md").read_text()
+    (statement,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for file in (write("wide-learning-rate.sql", statement), write("owner_taken_away.py", code)):
+        assert isinstance(one := checked(engine, file), Own), one
 
 
 def test_the_rules_that_are_shipped_read_the_public_views_alone_and_never_the_clock(

@@ -55,9 +55,7 @@ def rules(settings: Settings) -> Iterator[Check]:
     if loaded.unread is not None:
         yield warn("rules", loaded.unread, "Until then your own rules say nothing.")
     for problem in loaded.problems:
-        yield warn(
-            "rules", str(problem), "Repair it; `stocktake rules check` looks deeper."
-        )
+        yield warn("rules", str(problem), "Repair it; `stocktake rules check` looks deeper.")
     own = sum(rule.origin is not None for rule in loaded.rules)
     if own and not loaded.problems:
         yield ok("rules", f"{own} of your own in {settings.rules.folder}")

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 _BATCH = 5_000
 
 
+_SomeRule = TypeVar("_SomeRule", ChangeRule, StateRule)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
     """What a workspace is judged by."""
@@ -41,6 +44,11 @@ class RuleSet:
     broken: Mapping[str, str] = field(default_factory=dict)  # rules whose file is wrong, and what is
     off: Mapping[str, str] = field(default_factory=dict)  # rules that are switched off, and by what
     unread: str | None = None  # operators' rules could not be looked for: none of them is gone
+    only: Collection[str] | None = None  # of all these, judge by these alone this time
+
+    def asked(self, sort: type[_SomeRule]) -> list[_SomeRule]:
+        """The rules of a sort that are asked this time."""
+        return [one for one in self.rules if isinstance(one, sort) and (self.only is None or one.id in self.only)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +84,7 @@ class Judging:
                 return
             claims.fence(self.connection, self.claim)
             if gone:
-                ended = findings.end(self.connection, self.claim, gone, now=self.clock(), scan_id=self.claim.scan_id)
+                ended = findings.end(self.connection, self.claim, gone, now=self.clock())
                 judging.dismiss(self.connection, self.claim, gone)
                 self.moves.update({"resolved": ended} if ended else {})
             if lighter:
@@ -154,7 +162,7 @@ class Judging:
 
     def _behind(self) -> tuple[list[ChangeRule], dict[str, int], int]:
         """The rules that have changes to judge, or failed the last time; all cursors, and the last change."""
-        rules = [one for one in self.ruleset.rules if isinstance(one, ChangeRule) and one.id not in self.errors]
+        rules = [one for one in self.ruleset.asked(ChangeRule) if one.id not in self.errors]
         cursors, failed = judging.cursors(self.connection, self.claim)
         last = judging.last_change(self.connection, self.claim)
         return [one for one in rules if cursors[one.id] < last or one.id in failed], cursors, last
@@ -188,7 +196,7 @@ class Judging:
 
     def _states(self, scan_id: int) -> None:
         """Ask every rule what it yields, one query each, in a transaction that cannot write; write where it differs."""
-        todo = [one for one in self.ruleset.rules if isinstance(one, StateRule) and one.id not in self.errors]
+        todo = [one for one in self.ruleset.asked(StateRule) if one.id not in self.errors]
         if not todo and not self.ruleset.broken:
             return
         quiet: list[tuple[str, Look]] = []

@@ -299,7 +299,7 @@ def failed(connection: Connection, claim: Claim, errors: Mapping[str, str], now:
         text(
             "UPDATE judging j SET error = n.error, failed_since = coalesce(j.failed_since, :now)"
             " FROM unnest(CAST(:rules AS text[]), CAST(:errors AS text[])) AS n (rule, error)"
-            " WHERE j.workspace_id = :wid AND j.rule = n.rule"
+            " WHERE j.workspace_id = :wid AND j.rule = n.rule AND j.error IS DISTINCT FROM n.error"
         ),
         {
             "now": now,
