@@ -184,6 +184,21 @@ def test_where_the_rules_of_operators_could_not_be_looked_for_none_is_gone(engin
     blind = pipeline.RuleSet(rules=[], unread="the folder is not there", off={"other": "rules: disable"})
     look(engine, world, judged_by=blind)
     assert (stands(engine, "own-rule"), stands(engine, "other")) == ({"m": "open"}, {"m": "resolved"})
+    assert failures(engine) == {"own-rule": "the folder is not there"}
+    look(engine, world, judged_by=replace(blind, policy=Policy(stale_after=timedelta(0))))
+    assert stands(engine, "own-rule") == {"m": "stale"}
+
+
+def test_a_rule_that_another_version_dismissed_meanwhile_is_left_out(engine: Engine, world: Registry) -> None:
+    def dismissed(page: int) -> None:
+        if page == 0:
+            with engine.begin() as connection:
+                connection.execute(text("DELETE FROM judging WHERE rule <> 'other'"))
+
+    rules: list[Rule] = [rule(NOBODYS), rule(NOBODYS, "other"), run_edited_after_finish.RULE]
+    world.during = dismissed
+    assert look(engine, world, rules=rules).state == "complete"
+    assert (stands(engine, "own-rule"), stands(engine, "other")) == ({}, {"m": "open"})
 
 
 def test_a_severity_that_changes_is_that_of_its_findings_too(engine: Engine, world: Registry) -> None:

@@ -237,7 +237,10 @@ def test_one_wrong_file_keeps_no_other_from_being_asked_and_its_findings_stay(
     look(engine, world, judged_by=judged_by)
     assert stands(engine, "nobodys-model") == {"m": "open", "k": "open"}
     assert cli("rules", "list").code == 3
+    assert cli("config", "check").code == 2
     assert cli("rules", "check").code == 7
+    assert cli("finding", "list", "--rule", "other-rule", "--state", "resolved", "-o", "tsv").out.count("\n") == 2
+    assert cli("finding", "list", "--rule", "no-rule-at-all").code == 7
 
 
 def test_an_id_that_is_taken_is_refused_and_the_other_stays(write: Write, folder: Path) -> None:

@@ -29,8 +29,8 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.ERROR: "an error nobody expected: a bug; `--debug` shows the traceback",
     ExitCode.USAGE: "the command line or the configuration is wrong; nothing was done",
     ExitCode.PARTIAL: "a scan saw, or an answer covers, only a part; the rest is named and never taken for deleted",
-    ExitCode.FAILED: "a scan could see nothing, `doctor` found something broken, or what was asked of Azure did not"
-    " come",
+    ExitCode.FAILED: "a scan could see nothing, `doctor` found something broken, a rule of your own is wrong, or what"
+    " was asked of Azure did not come",
     ExitCode.NOT_OBSERVED: "not observed, not nothing: the question is about a time before the first complete scan, or"
     " one whose history was dropped by retention",
     ExitCode.DATABASE: "the database cannot be reached, its disk is full, or its migrations are missing",

@@ -205,8 +205,11 @@ def config_check(context: typer.Context) -> int:
     settings = session(context).settings()
     rules = ruling.load(settings)
     ruling.refuse_unknown(settings, rules)
-    for words in (*map(str, rules.problems), *([rules.unread] if rules.unread else [])):
-        say(f"warning: {clean(words)}")
+    for problem_of_rule in rules.problems:
+        say(f"warning: {clean(str(problem_of_rule))}")
+    if rules.unread is not None:
+        say(f"error: {clean(rules.unread)}")
+        return ExitCode.USAGE
     problems = check(settings, os.environ)
     for problem in problems:
         say(f"{'error' if problem.fatal else 'warning'}: {clean(str(problem))}")

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _BATCH = 5_000
 
 
+_NO_WORDS = Words(**dict.fromkeys(Words.__slots__, ""))
 _SomeRule = TypeVar("_SomeRule", ChangeRule, StateRule)
 
 
@@ -165,7 +166,8 @@ class Judging:
         rules = [one for one in self.ruleset.asked(ChangeRule) if one.id not in self.errors]
         cursors, failed = judging.cursors(self.connection, self.claim)
         last = judging.last_change(self.connection, self.claim)
-        return [one for one in rules if cursors[one.id] < last or one.id in failed], cursors, last
+        there = [one for one in rules if one.id in cursors]  # another version, without it, may have dismissed a rule
+        return [one for one in there if cursors[one.id] < last or one.id in failed], cursors, last
 
     def _change(
         self,
@@ -197,7 +199,7 @@ class Judging:
     def _states(self, scan_id: int) -> None:
         """Ask every rule what it yields, one query each, in a transaction that cannot write; write where it differs."""
         todo = [one for one in self.ruleset.asked(StateRule) if one.id not in self.errors]
-        if not todo and not self.ruleset.broken:
+        if not (todo or self.ruleset.broken or self.ruleset.unread):
             return
         quiet: list[tuple[str, Look]] = []
         blind: dict[Unit, datetime | None] = {}  # what could not be looked at or not be asked, and when it last was
@@ -289,9 +291,12 @@ class Judging:
         with self.connection.begin():
             claims.fence(self.connection, self.claim)
             judging.looked(self.connection, self.claim, quiet, now)
-            if self.ruleset.broken:
+            if self.ruleset.broken or self.ruleset.unread:
                 for unit, at in judging.standings(self.connection, self.claim).items():
-                    if unit.rule in self.ruleset.broken and unit.kind:
+                    if unit.rule in rules and rules[unit.rule].words != _NO_WORDS:
+                        continue
+                    self.errors.setdefault(unit.rule, self.ruleset.unread or "its file cannot be read")
+                    if unit.kind:
                         blind[unit] = at.looked_at
                         rules[unit.rule] = _unreadable(unit, at)
             stale_after = self.ruleset.policy.stale_after
@@ -371,9 +376,8 @@ class Judging:
 
 def _unreadable(unit: Unit, at: Standing) -> StateRule:
     """What is known of a rule whose file cannot be read: enough to let its findings become stale."""
-    nothing = dict.fromkeys(Words.__slots__, "")
     severity = Severity(at.severity) if at.severity else Severity.WARNING
-    return StateRule(id=unit.rule, severity=severity, words=Words(**nothing), statement="")
+    return StateRule(id=unit.rule, severity=severity, words=_NO_WORDS, statement="")
 
 
 def _subject(change: Seen) -> findings.Subject:

@@ -189,6 +189,12 @@ def failing(connection: Connection) -> list[NotJudged]:
     return list(found.values())
 
 
+def has_findings(connection: Connection, rule: str) -> bool:
+    """Whether a rule that may be there no more ever found something."""
+    found = connection.execute(text("SELECT 1 FROM finding WHERE rule = :rule LIMIT 1"), {"rule": rule}).first()
+    return found is not None
+
+
 def judged(connection: Connection, workspaces: Sequence[str] | None = None) -> bool:
     """Whether rules were ever asked about any of these workspaces."""
     found = connection.execute(
