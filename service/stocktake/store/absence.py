@@ -121,7 +121,7 @@ def as_deleted(
             document = canonical.encode(canonical.decode(before) | {"lifecycle_stage": str(Lifecycle.DELETED)})
             made.append(
                 Staged(
-                    kind, key, partition, canonical.digest(document), b"\0" * 16, at, str(Lifecycle.DELETED),
+                    kind, key, partition, canonical.whole_digest(document), b"\0" * 16, at, str(Lifecycle.DELETED),
                     tuple(lifted), document, aside.encode() if aside else None, None, answered_at,
                 )
             )  # fmt: skip

@@ -10,7 +10,13 @@ from datetime import timedelta
 
 from sqlalchemy import Engine, text
 
+from stocktake.core.chain import Sort
+from stocktake.store import chain
+from stocktake.store.engine import driver
+
 _STEP = 5_000
+#: What the chain of the ledger names one by one when it is dropped.
+_CHAINED = ("version", "change")
 
 # Closed versions of high-volume kinds, older than the horizon and not behind any registered model version.
 _VERSIONS = """
@@ -28,14 +34,14 @@ WITH gone AS (
                           AND l.kind = 'logged_model' AND l.run IS NOT NULL)
         ORDER BY o.valid_to LIMIT :step
     ) old WHERE v.asset_id = old.asset_id AND v.valid_from = old.valid_from
-    RETURNING v.workspace_id, v.kind, v.valid_to),
+    RETURNING v.workspace_id, v.kind, v.asset_id, v.valid_from, v.valid_to),
 remembered AS (
     -- What is left of a time before the last end of a dropped state is a remnant: questions must know.
     INSERT INTO horizon AS h (workspace_id, kind, dropped_before)
     SELECT workspace_id, kind, max(valid_to) FROM gone GROUP BY workspace_id, kind
     ON CONFLICT (workspace_id, kind) DO UPDATE
         SET dropped_before = greatest(h.dropped_before, excluded.dropped_before))
-SELECT count(*) FROM gone
+SELECT workspace_id, 'd', asset_id, valid_from FROM gone
 """
 
 # Changes whose asset keeps no version from then or before: their evidence is gone. Each of them happened before the
@@ -45,8 +51,8 @@ WITH gone AS (DELETE FROM change WHERE change_id IN (
     SELECT c.change_id FROM change c
     WHERE c.at < clock_timestamp() - :keep AND c.kind IN ('run', 'logged_model', 'trace', 'webhook', 'workspace')
       AND NOT EXISTS (SELECT 1 FROM version v WHERE v.asset_id = c.asset_id AND v.valid_from <= c.at)
-    ORDER BY c.change_id LIMIT :step) RETURNING 1)
-SELECT count(*) FROM gone
+    ORDER BY c.change_id LIMIT :step) RETURNING workspace_id, asset_id, at)
+SELECT workspace_id, 'k', asset_id, at FROM gone
 """
 
 # Purged assets with nothing left of them.
@@ -90,7 +96,12 @@ def prune(engine: Engine, *, keep: timedelta) -> dict[str, int]:
             with engine.begin() as connection:
                 # Nobody publishes meanwhile: an asset that comes back must not lose the row that its version names.
                 connection.execute(text("SELECT 1 FROM workspace ORDER BY workspace_id FOR NO KEY UPDATE"))
-                gone = int(connection.execute(text(statement), {"keep": keep, "step": _STEP}).scalar_one())
+                rows = connection.execute(text(statement), {"keep": keep, "step": _STEP}).all()
+                if table in _CHAINED:
+                    chain.dropped(driver(connection), ((wid, Sort(sort), one, at) for wid, sort, one, at in rows))
+                    gone = len(rows)
+                else:
+                    gone = int(rows[0][0])
             dropped[table] += gone
             if gone < _STEP:
                 break
