@@ -90,15 +90,19 @@ class Link:
     @property
     def digest(self) -> bytes:
         """What the next link and a published head name it by."""
+        return link_digest(self.before, self.said)
+
+    @property
+    def said(self) -> bytes:
+        """The digest of what it says itself: with it alone, a chain can be followed past a link."""
         return hashlib.sha256(self.text.encode()).digest()
 
     @property
     def text(self) -> str:
-        """What is digested: one line of JSON, keys in order, no spaces."""
+        """What it says: one line of JSON, keys in order, no spaces."""
         return msgspec.json.encode(
             {
                 "at": self.at.astimezone(UTC),
-                "before": self.before.hex(),
                 "count": self.count,
                 "root": self.root.hex(),
                 "scan": self.scan,
@@ -108,6 +112,11 @@ class Link:
             },
             order="sorted",
         ).decode()
+
+
+def link_digest(before: bytes, said: bytes) -> bytes:
+    """The digest of a link: of the link before, and of what it says itself."""
+    return hashlib.sha256(b"\3" + before + said).digest()
 
 
 def salt_key(installation_key: bytes) -> bytes:
