@@ -157,9 +157,7 @@ def test_a_chain_made_anew_differs_from_the_head_that_was_published(engine: Engi
         connection.execute(text("DELETE FROM ledger_link"))
         connection.execute(text("UPDATE version SET owner = 'mallory' WHERE kind = 'run'"))
         wid = raw.execute("SELECT workspace_id FROM workspace").fetchone()[0]  # type: ignore[index]
-        written.append(
-            raw, wid, chain.What.GENESIS, [chain.Row(chain.Sort.BEGINNING, 0, 0, chain.beginning(0))], key=SALTS
-        )
+        written.append(raw, wid, chain.What.GENESIS, [(chain.Sort.BEGINNING, 0, 0, chain.beginning(0))], key=SALTS)
         for sort in (chain.Sort.VERSION, chain.Sort.CHANGE, chain.Sort.SCAN, chain.Sort.LISTING, chain.Sort.LOOKS):
             rows = [row for _, row in written.rows(raw, sort, "true", None)]
             written.append(raw, wid, chain.What.PUBLISHED, rows, key=SALTS)

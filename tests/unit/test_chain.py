@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stocktake.core import chain
-from stocktake.core.chain import Link, Row, Sort
+from stocktake.core.chain import Link, Sort
 
 KEY = chain.salt_key(b"k" * 32)
 AT = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 def members(count: int) -> bytes:
-    rows = [Row(Sort.VERSION, number, number * 7, b"body %d" % number) for number in range(count)]
+    rows = [(Sort.VERSION, number, number * 7, b"body %d" % number) for number in range(count)]
     return chain.packed(KEY, b"nonce", rows)
 
 

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from stocktake.core.words import words
+
 SALT = 16
 _LEAF = 32
 _FAN = 256
@@ -56,13 +58,8 @@ class Sort(StrEnum):
     DROPPED_CHANGE = "k"
 
 
-class Row(NamedTuple):
-    """A row that becomes a member: what it is known by, and all that it says."""
-
-    sort: Sort
-    id: int
-    at: int
-    body: bytes
+#: A row that becomes a member: its kind, what it is known by, and all that it says. A plain tuple: there are millions.
+Row = tuple[Sort, int, int, bytes]
 
 
 class Member(NamedTuple):
@@ -142,10 +139,10 @@ def open_leaf(sort: Sort, id_: int, at: int) -> bytes:
 def packed(key: bytes, nonce: bytes, rows: Sequence[Row]) -> bytes:
     """The members of a link."""
     all_salts = salts(key, nonce, len(rows))
-    sha, pack, letters = hashlib.sha256, _HEAD.pack, {sort: sort.encode() for sort in Sort}
+    sha, pack = hashlib.sha256, _HEAD.pack
     return b"".join(
         [
-            pack(letters[sort], id_, at) + sha(b"\0" + all_salts[n * SALT : n * SALT + SALT] + body).digest()
+            pack(sort.encode(), id_, at) + sha(b"\0" + all_salts[n * SALT : n * SALT + SALT] + body).digest()
             for n, (sort, id_, at, body) in enumerate(rows)
         ]
     )
@@ -230,14 +227,22 @@ def moment(at: int) -> datetime:
 # ---- what rows say ---------------------------------------------------------------------------------------------------
 
 
+#: What is lifted out of a document into columns of its own.
+LIFTED = words(
+    "name state owner parent run created_at started_at ended_at artifact_uri code_version data_version params_digest"
+)
+_TIMES = slice(LIFTED.index("created_at"), LIFTED.index("ended_at") + 1)
+
+
 def version_body(
     asset_id: int, valid_from: datetime, scan_id: int, kind: str, key: str, partition: str, lifecycle: str,
     lifted: tuple[Any, ...], document: bytes,
 ) -> bytes:  # fmt: skip
     """All that a state says. `document` is the whole SHA-256 of the document."""
-    return encode(
-        ("state", asset_id, valid_from, scan_id, kind, key, partition, lifecycle, _utc(lifted), document.hex())
-    )
+    for value in lifted[_TIMES]:
+        if value is not None and value.tzinfo is not UTC:
+            lifted = _utc(lifted)
+    return encode(("state", asset_id, valid_from, scan_id, kind, key, partition, lifecycle, lifted, document.hex()))
 
 
 def body(word: str, *values: Any) -> bytes:

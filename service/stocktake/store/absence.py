@@ -15,9 +15,10 @@ from sqlalchemy import Connection, text
 
 from stocktake.core import canonical, diff
 from stocktake.core.assets import PIECEMEAL, Category, ChangeType, Difference, Kind, Lifecycle
+from stocktake.core.chain import LIFTED
 from stocktake.store.claims import Claim
 from stocktake.store.engine import driver
-from stocktake.store.publish import LIFTED, Staged, change, write_changes
+from stocktake.store.publish import Staged, change, write_changes
 
 _BLOCK = 1_000
 

@@ -16,14 +16,10 @@ import psycopg
 
 from stocktake.core import chain
 from stocktake.core.assets import Mode, ScanState
-from stocktake.core.chain import Link, Row, Sort, What
+from stocktake.core.chain import LIFTED, Link, Row, Sort, What
 from stocktake.core.words import words
 from stocktake.store import chain_tables  # noqa: F401 - the table is known wherever links are written
 
-#: What is lifted out of a document into columns of `version` (publish.LIFTED).
-LIFTED = words(
-    "name state owner parent run created_at started_at ended_at artifact_uri code_version data_version params_digest"
-)
 _CHANGE = words(
     "workspace_id asset_id kind scan_id at not_before not_after type category name actor actor_source fields"
 )
@@ -70,23 +66,26 @@ def row_of(sort: Sort, values: Sequence[Any]) -> Row:
             said = chain.version_body(
                 asset_id, valid_from.astimezone(UTC), scan_id, kind, key, partition, lifecycle, tuple(lifted), document
             )
-            return Row(sort, asset_id, chain.micros(valid_from), said)
+            return (sort, asset_id, chain.micros(valid_from), said)
         case Sort.CHANGE:
             return change_row(values)
         case Sort.LISTING:
-            return Row(sort, values[0], values[1], chain.body("listing", *values))
+            return (sort, values[0], values[1], chain.body("listing", *values))
         case Sort.LOOKS:
-            return Row(sort, values[0], 0, chain.body("looks", *values))
+            return (sort, values[0], 0, chain.body("looks", *values))
         case Sort.SCAN:
-            return Row(sort, values[0], 0, chain.body("scan", *values))
+            return (sort, values[0], 0, chain.body("scan", *values))
         case _:
-            return Row(sort, values[0], 0, chain.body("redaction", *values))
+            return (sort, values[0], 0, chain.body("redaction", *values))
 
 
 def change_row(values: Sequence[Any]) -> Row:
     """The row of a change, of its columns as they are written (a workspace's id first; others may follow)."""
-    return Row(
-        Sort.CHANGE, values[1], chain.micros(values[4]), chain.body("change", *values[1 : len(_CHANGE)])
+    return (
+        Sort.CHANGE,
+        values[1],
+        chain.micros(values[4]),
+        chain.body("change", *values[1 : len(_CHANGE)]),
     )  # the number of a workspace is this database's own
 
 
@@ -101,7 +100,7 @@ def begin(raw: psycopg.Connection[Any], wid: int, key: bytes) -> None:
     if _last(raw, wid) is None:
         found = raw.execute("SELECT coalesce(max(scan_id), 0) FROM scan WHERE workspace_id = %s", (wid,)).fetchone()
         last = int(found[0]) if found else 0
-        append(raw, wid, What.GENESIS, [Row(Sort.BEGINNING, last, 0, chain.beginning(last))], key=key)
+        append(raw, wid, What.GENESIS, [(Sort.BEGINNING, last, 0, chain.beginning(last))], key=key)
 
 
 def append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from stocktake.core import canonical, diff
 from stocktake.core.assets import PIECEMEAL, Asset, Category, ChangeType, Difference, Kind, Lifecycle
-from stocktake.core.chain import Row, Sort, What, micros, version_body
+from stocktake.core.chain import LIFTED, Row, Sort, What, micros, version_body
 from stocktake.store import chain
 from stocktake.store.claims import Claim
 from stocktake.store.engine import copy_rows, driver
@@ -27,8 +27,6 @@ from stocktake.store.engine import copy_rows, driver
 #: by this margin for clocks that differ: otherwise the asset may merely have become visible.
 _CLOCK_MARGIN = "1 hour"
 
-#: What is lifted out of a document into columns of `version`, in the order of Staged.lifted.
-LIFTED = chain.LIFTED
 _NAME, _PARENT, _CREATED_AT = (LIFTED.index(name) for name in ("name", "parent", "created_at"))
 
 
@@ -151,7 +149,7 @@ def publish(
         raw.execute(_ADVANCE_HEADS, given)
         raw.execute("DELETE FROM withheld w USING stage s WHERE w.asset_id = s.asset_id")
     copy_rows(raw, "version", _VERSION, (_version(claim, s, asset_id) for s, asset_id, _, _ in judged))
-    members += [_member(claim, s, asset_id) for s, asset_id, _, _ in judged]
+    members += _members(claim, ((s, asset_id) for s, asset_id, _, _ in judged))
     chain.append(raw, claim.workspace_id, What.PUBLISHED, members, key=claim.salts, scan=claim.scan_id)
     tell_stories(raw, claim, first)
     raw.execute("TRUNCATE stage")
@@ -264,12 +262,17 @@ def _version(claim: Claim, s: Staged, asset_id: int) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _member(claim: Claim, s: Staged, asset_id: int) -> Row:
-    """What the chain holds of a state."""
-    said = version_body(
-        asset_id, s.observed_at, claim.scan_id, s.kind, s.key, s.partition, s.lifecycle, s.lifted, s.whole
-    )
-    return Row(Sort.VERSION, asset_id, micros(s.observed_at), said)
+def _members(claim: Claim, published: Iterable[tuple[Staged, int]]) -> Iterator[Row]:
+    """What the chain holds of states."""
+    scan_id, before, at, sort = claim.scan_id, None, 0, Sort.VERSION
+    for s, asset_id in published:
+        if s.observed_at is not before:  # the items of a page share it
+            before = s.observed_at
+            at, valid_from = micros(before), before.astimezone(UTC)
+        yield (
+            sort, asset_id, at,
+            version_body(asset_id, valid_from, scan_id, s.kind, s.key, s.partition, s.lifecycle, s.lifted, s.whole),
+        )  # fmt: skip
 
 
 def _created(claim: Claim, s: Staged, asset_id: int, not_before: datetime | None) -> tuple[Any, ...]:

@@ -20,11 +20,10 @@ import psycopg
 from sqlalchemy import Connection, Engine
 
 from stocktake.core import canonical
-from stocktake.core.chain import Sort, What
+from stocktake.core.chain import LIFTED, Sort, What
 from stocktake.core.remembered import Remembered, Sought, Text
 from stocktake.store import chain
 from stocktake.store.engine import driver
-from stocktake.store.publish import LIFTED
 
 _BLOCK = 500
 _EXAMPLES = 10
