@@ -226,7 +226,7 @@ def _judge(done: Checked, expected: _Expected, sort: Sort, row: tuple[Any, ...],
         done.dropped += 1
     elif not leaf:
         return "is there again, though retention dropped it"
-    elif not expected.fits(seq, n, leaf, written.row_of(sort, values).body):
+    elif not expected.fits(seq, n, leaf, written.row_of(sort, values)[3]):
         return f"is not as link {seq} holds it"
     return None
 
@@ -308,5 +308,5 @@ def _ledger(done: Checked, expected: _Expected) -> None:
             continue
         if row[5] is None:
             done.wrongs(f"redaction {row[0]}", "is gone from the record")
-        elif not expected.fits(row[2], row[3], row[4], written.row_of(Sort.REDACTION, row[6:]).body):
+        elif not expected.fits(row[2], row[3], row[4], written.row_of(Sort.REDACTION, row[6:])[3]):
             done.wrongs(f"redaction {row[0]}", f"is not as link {row[2]} holds it")
