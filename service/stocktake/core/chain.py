@@ -24,7 +24,8 @@ SALT = 16
 _LEAF = 32
 _FAN = 256
 _HEAD = struct.Struct(">cqq")
-RECORD = _HEAD.size + _LEAF
+ADDRESS = _HEAD.size
+RECORD = ADDRESS + _LEAF
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 encode = msgspec.json.Encoder().encode
@@ -92,7 +93,7 @@ class Link:
     @property
     def said(self) -> bytes:
         """The digest of what it says itself: with it alone, a chain can be followed past a link."""
-        return hashlib.sha256(self.text.encode()).digest()
+        return said(self.text)
 
     @property
     def text(self) -> str:
@@ -109,6 +110,11 @@ class Link:
             },
             order="sorted",
         ).decode()
+
+
+def said(text: str) -> bytes:
+    """The digest of what a link says."""
+    return hashlib.sha256(text.encode()).digest()
 
 
 def link_digest(before: bytes, said: bytes) -> bytes:
@@ -158,6 +164,11 @@ def unpacked(members: bytes) -> Iterator[Member]:
     for start in range(0, len(members) - RECORD + 1, RECORD):
         letter, id_, at = _HEAD.unpack_from(members, start)
         yield Member(Sort(letter.decode()), id_, at, members[start + _HEAD.size : start + RECORD])
+
+
+def address(sort: Sort, id_: int, at: int) -> bytes:
+    """How the record of a member begins."""
+    return _HEAD.pack(sort.encode(), id_, at)
 
 
 def root(members: bytes) -> bytes:

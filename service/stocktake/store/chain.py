@@ -20,20 +20,20 @@ from stocktake.core.chain import LIFTED, Link, Row, Sort, What
 from stocktake.core.words import words
 from stocktake.store import chain_tables  # noqa: F401 - the table is known wherever links are written
 
-_CHANGE = words(
+CHANGE = words(
     "workspace_id asset_id kind scan_id at not_before not_after type category name actor actor_source fields"
 )
-_SCAN = words(
+SCAN = words(
     "scan_id mode state source identity filtered epoch began_at finished_at created updated deleted restored purged"
     " baseline carried withheld redacted trouble error next_step"
 )
 #: What a pass that finds what the one before found adds to that one's row.
-_LOOKS = words("scan_id passes last_began_at last_finished_at seen requests bytes_read throttled")
-_LISTING = words(
+LOOKS = words("scan_id passes last_began_at last_finished_at seen requests bytes_read throttled")
+LISTING = words(
     "scan_id ordinal kind partition covers state reason ended began_at finished_at listed missing purged carried"
     " withheld"
 )
-_REDACTION = words("redaction_id began_at actor reason fingerprint")
+REDACTION = words("redaction_id began_at actor reason fingerprint")
 
 
 def _columns(alias: str, names: Iterable[str]) -> str:
@@ -45,11 +45,11 @@ _SELECT = {
     Sort.VERSION: "SELECT v.workspace_id, v.asset_id, v.valid_from, v.scan_id, v.kind, a.key, v.partition, v.lifecycle,"
     f" {_columns('v', LIFTED)}, sha256(convert_to(v.document, 'UTF8')) AS document"
     " FROM version v JOIN asset a USING (asset_id)",
-    Sort.CHANGE: f"SELECT c.workspace_id, {_columns('c', _CHANGE)} FROM change c",
-    Sort.SCAN: f"SELECT s.workspace_id, {_columns('s', _SCAN)} FROM scan s",
-    Sort.LOOKS: f"SELECT s.workspace_id, {_columns('s', _LOOKS)} FROM scan s",
-    Sort.LISTING: f"SELECT s.workspace_id, {_columns('l', _LISTING)} FROM scope_scan l JOIN scan s USING (scan_id)",
-    Sort.REDACTION: f"SELECT 0, {_columns('r', _REDACTION)} FROM redaction r",
+    Sort.CHANGE: f"SELECT c.workspace_id, {_columns('c', CHANGE)} FROM change c",
+    Sort.SCAN: f"SELECT s.workspace_id, {_columns('s', SCAN)} FROM scan s",
+    Sort.LOOKS: f"SELECT s.workspace_id, {_columns('s', LOOKS)} FROM scan s",
+    Sort.LISTING: f"SELECT s.workspace_id, {_columns('l', LISTING)} FROM scope_scan l JOIN scan s USING (scan_id)",
+    Sort.REDACTION: f"SELECT 0, {_columns('r', REDACTION)} FROM redaction r",
 }
 
 
@@ -85,7 +85,7 @@ def change_row(values: Sequence[Any]) -> Row:
         Sort.CHANGE,
         values[1],
         chain.micros(values[4]),
-        chain.body("change", *values[1 : len(_CHANGE)]),
+        chain.body("change", *values[1 : len(CHANGE)]),
     )  # the number of a workspace is this database's own
 
 

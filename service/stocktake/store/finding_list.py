@@ -132,6 +132,20 @@ def shown(connection: Connection, finding_id: int) -> FindingRow | None:
     )
 
 
+def about(connection: Connection, workspace: str, kind: str, key: str) -> Iterator[FindingRow]:
+    """Yield every finding about an asset, resolved ones too, with their histories, oldest first."""
+    numbers = connection.execute(
+        text(
+            "SELECT f.finding_id FROM finding f JOIN workspace w USING (workspace_id) WHERE w.name = :workspace"
+            " AND f.kind = :kind AND f.key = :key ORDER BY f.finding_id"
+        ),
+        {"workspace": workspace, "kind": kind, "key": canonical.escape(key)},
+    ).scalars()
+    for number in numbers.all():
+        if (row := shown(connection, number)) is not None:
+            yield row
+
+
 def not_judged(connection: Connection, workspaces: Sequence[str] | None = None) -> list[NotJudged]:
     """Which rules say nothing of a kind that is listed, because it was never completely seen; and which fail."""
     rows = connection.execute(
