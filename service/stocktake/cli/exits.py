@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     DATABASE = 6
     NOT_FOUND = 7
     REFUSED = 8
+    ALTERED = 10
     INTERRUPTED = 130
 
 
@@ -38,6 +39,8 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.REFUSED: "refused, and nothing was changed: a value that cannot be removed everywhere, a dump that is"
     " not whole or does not fit this database, a file that cannot be read or written, an address at which nothing that"
     " is known was found, a finding that there is nothing to take on of",
+    ExitCode.ALTERED: "altered: what stands in the database, or in a bundle, is not what was published (`evidence"
+    " verify`)",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
 }
 

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 
 from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.discovery import DiscoverySettings
+from stocktake.settings.evidence import EvidenceSettings
 from stocktake.settings.fields import Http, Model, Pattern, Variable, WorkspaceName, address
 from stocktake.settings.rules import RulesSettings
 from stocktake.settings.scheduling import ScheduleSettings
@@ -324,6 +325,7 @@ class Settings(Model):
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")
     web: WebSettings = Field(WebSettings(), description="The HTTP endpoint.")
     log: LogSettings = Field(LogSettings(), description="What is logged.")
+    evidence: EvidenceSettings = Field(EvidenceSettings(), description="Where heads of the evidence chain go.")
 
     _data_dir: Path = PrivateAttr(default=Path())
     _file: Path | None = PrivateAttr(default=None)

@@ -1,4 +1,4 @@
-"""What there is to show of one asset: its states, changes, the rows of the ledger behind them, and their places in the chain.
+"""What there is to show of one asset: states, changes, the rows of the ledger behind them, where in the chain they are.
 
 Reads only, in a transaction of one snapshot that its caller opened. Rows stream; of members only their places are held.
 Texts stay as Postgres holds them: what is shown is what was digested.
