@@ -106,7 +106,7 @@ def _heads(files: Sequence[Path], wrong: list[str]) -> Mapping[str, Mapping[int,
         found = heads_of(lines(), lambda what: wrong.append(f"published heads, {what}"))
     except OSError as exc:
         raise Stop(ExitCode.REFUSED, f"{clean(str(exc.filename))} cannot be read: {exc.strerror}.") from exc
-    if files and not found:
+    if files and not found and not wrong:
         raise Stop(ExitCode.REFUSED, "There is no published head in what --heads names.")
     return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,8 @@ import msgspec
 MANIFEST = "MANIFEST.sha256"
 _WHEN = (1980, 1, 1, 0, 0, 0)  # a zip's first day: when a file was made is told inside
 _BLOCK = 1 << 20
+#: What reading a zip that anybody may have made, or damaged, can end in: bad sums, bad flags, ways to pack that we lack.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
 _MOST_LINE = 64 << 20  # of a file of lines; a document of 10 MB fits six times
 
 
@@ -78,7 +81,7 @@ class Reader:
     def __init__(self, path: Path) -> None:
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as exc:
+        except _UNREADABLE as exc:
             raise BundleError(f"This is no zip that can be read: {exc}.") from exc
         self.names = self._zip.namelist()
 
@@ -110,7 +113,7 @@ class Reader:
             try:
                 if self._sum(name) != told[name]:
                     yield f"{name} is not what the manifest says"
-            except (zipfile.BadZipFile, OSError, EOFError, ValueError) as exc:
+            except _UNREADABLE as exc:
                 yield f"{name} cannot be read: {exc}"
 
     def _sum(self, name: str) -> str:
@@ -147,5 +150,5 @@ class Reader:
             yield
         except KeyError as exc:
             raise BundleError(f"{name} is missing") from exc
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as exc:
+        except _UNREADABLE as exc:
             raise BundleError(f"{name} cannot be read: {exc}") from exc

@@ -59,10 +59,10 @@ def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
         found[before:] = [replace(one, workspace=workspace.name) for one in found[before:]]
     for number, entry in enumerate(settings.discovery):
         found += _azureml(f"discovery[{number}].azureml", entry.azureml, environ)
-    if settings.evidence.container is not None:
-        found += _azureml("evidence.container", settings.evidence.container, environ)
         if entry.schedule is not None:
             found += _schedule(f"discovery[{number}].schedule", entry.schedule, settings)
+    if settings.evidence.container is not None:
+        found += _azureml("evidence.container", settings.evidence.container, environ)
     return found + list(_telemetry(settings, environ))
 
 
