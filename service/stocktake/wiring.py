@@ -15,10 +15,13 @@ from sqlalchemy.exc import DBAPIError
 
 from stocktake import discovering, pipeline
 from stocktake.core.assets import Mode, ScanState
+from stocktake.core.chain import salt_key
 from stocktake.core.errors import ConfigError, SourceError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.making import Shared, address, make_source, source_name
+from stocktake.making import Shared, address, head_container, make_source, source_name
+from stocktake.reports import heads
+from stocktake.reports.heads import Head
 from stocktake.ruling import Ruling, load, refuse_unknown
 from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
@@ -56,6 +59,7 @@ class App:
     _looking: set[AzureDiscovery] = field(default_factory=set, repr=False)
     _found: dict[str, WorkspaceSettings] = field(default_factory=dict, repr=False)  # also what is no longer watched
     _seen: set[str] = field(default_factory=set, repr=False)  # of those
+    _events: dict[str, int] = field(default_factory=dict, repr=False)  # of findings' histories, counted up to here
 
     @property
     def workspaces(self) -> tuple[WorkspaceSettings, ...]:
@@ -193,9 +197,29 @@ class App:
         with self.engine.connect() as connection:
             found = figures.workspace_figures(connection, name, age_limits=self.age_limits(name))
             size = figures.database_size(connection)
+            after = self._events.get(name)
+            moved, reached = (
+                figures.transitions(connection, name, after)
+                if after is not None
+                else ({}, figures.last_event(connection))
+            )
+        self._events[name] = reached
         if found is not None:
             self.telemetry.inventory(found)
+        self.telemetry.transitions(name, moved)
         self.telemetry.database(size)
+
+    def publish_head(self) -> Head:
+        """Publish the head of the evidence chain to every place that the configuration names, and tell telemetry.
+
+        Raises what a place raised, once the others have it.
+        """
+        wanted = self.settings.evidence
+        made = heads.head(self.engine, salt_key(self.key))
+        container = head_container(wanted.container, self.environ) if wanted.container is not None else None
+        heads.publish(made, wanted.file, container)
+        self.telemetry.head(wanted.every.total_seconds())
+        return made
 
     def _watched(self, name: str, now: Callable[[], datetime]) -> Source:
         source = self.source(name, now)

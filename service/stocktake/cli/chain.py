@@ -44,17 +44,13 @@ def head(
         made = heads.head(engine, salt_key(key_of(engine, settings, os.environ)))
     sys.stdout.write(made.line.decode())
     if publish:
-        if settings.evidence.file is not None:
-            try:
-                heads.to_file(settings.evidence.file, made)
-            except OSError as exc:
-                raise Stop(
-                    ExitCode.REFUSED, f"{clean(str(settings.evidence.file))} cannot be written: {exc.strerror}."
-                ) from exc
-            current.tell(f"Appended to {clean(str(settings.evidence.file))}.")
-        if settings.evidence.container is not None:
-            name = heads.to_container(head_container(settings.evidence.container, os.environ), made)
-            current.tell(f"Added as {clean(name)}.")
+        wanted = settings.evidence
+        container = head_container(wanted.container, os.environ) if wanted.container is not None else None
+        try:
+            heads.publish(made, wanted.file, container)
+        except OSError as exc:
+            raise Stop(ExitCode.REFUSED, f"{clean(str(wanted.file))} cannot be written: {exc.strerror}.") from exc
+        current.tell("Published.")
     return ExitCode.COMPLETE
 
 

@@ -19,7 +19,7 @@ import msgspec
 MANIFEST = "MANIFEST.sha256"
 _WHEN = (1980, 1, 1, 0, 0, 0)  # a zip's first day: when a file was made is told inside
 _BLOCK = 1 << 20
-#: What reading a zip that anybody may have made, or damaged, can end in: bad sums, bad flags, ways to pack that we lack.
+#: What reading a zip that anybody may have made or damaged can end in: bad sums, bad flags, ways to pack that we lack.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
 _MOST_LINE = 64 << 20  # of a file of lines; a document of 10 MB fits six times
 

@@ -328,7 +328,8 @@ _STYLE = """
 --lead:#0d2740;--good:#5fcf96;--bad:#ff8a80;--warn:#f0b35a;--code:#232c36}}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);
 font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
-header{background:var(--lead);color:#fff;padding:2.2rem 1.2rem 4.2rem}header div,main{max-width:66rem;margin:0 auto}
+header{background:var(--lead);color:#fff;padding:2.2rem 0 4.2rem}header div,main{max-width:66rem;margin:0 auto}
+header div{padding:0 1.2rem}
 h1{margin:.1rem 0;font-size:1.75rem;line-height:1.25;overflow-wrap:anywhere}.over,.under{margin:0;opacity:.8}
 .over{text-transform:uppercase;letter-spacing:.08em;font-size:.78rem}main{padding:0 1.2rem 3rem;margin-top:-2.6rem}
 section,.facts,.cards{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:1.1rem 1.3rem;
@@ -345,7 +346,7 @@ pre{padding:.9rem 1rem;overflow:auto;max-height:34rem;margin:.4rem 0 0}small,.no
 .tag{display:inline-block;border-radius:99px;padding:.02em .65em;font-size:.86em;font-weight:600;
 border:1px solid currentColor}.good{color:var(--good)}.bad,.critical{color:var(--bad)}.warning{color:var(--warn)}
 .info{color:var(--dim)}article.finding{border-left:4px solid currentColor;padding:0 0 .4rem 1rem;margin:1rem 0}
-article.finding>*{color:var(--ink)}article.finding .tag{color:inherit}.critical .tag{color:var(--bad)!important}
+article.finding>*{color:var(--ink)}
 .field{margin:0 0 .25rem;overflow-wrap:anywhere}del{color:var(--bad);text-decoration-thickness:1px}
 ins{color:var(--good);text-decoration:none}ol,ul{padding-left:1.2rem}li{margin:.25rem 0}
 @media print{header{background:none;color:#000;padding:0 0 1rem}main{margin:0;padding:0}pre{max-height:none}

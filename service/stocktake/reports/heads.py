@@ -64,6 +64,20 @@ def head(engine: Engine, key: bytes) -> Head:
     return Head(at=at.astimezone(UTC), digest=chain.head_of(found), workspaces=dict(sorted(found.items())))
 
 
+def publish(one: Head, file: Path | None, container: Container | None) -> None:
+    """Publish a head; a file that cannot be written keeps it from no container. Raises OSError and SourceError."""
+    failure: OSError | None = None
+    if file is not None:
+        try:
+            to_file(file, one)
+        except OSError as exc:
+            failure = exc
+    if container is not None:
+        to_container(container, one)
+    if failure is not None:
+        raise failure
+
+
 def to_file(path: Path, one: Head) -> None:
     """Append a head to a file. Raises OSError."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

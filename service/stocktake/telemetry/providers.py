@@ -171,6 +171,17 @@ class Telemetry:
         """The size of stocktake's own database in bytes."""
         self._state.database(size)
 
+    def transitions(self, workspace: str, counts: Mapping[tuple[str, str, str], int]) -> None:
+        """Count findings that came to stand otherwise: by rule, severity and the state they came to."""
+        label = self._names.label(workspace)
+        for (rule, severity, state), count in counts.items():
+            attributes = {"workspace": label, "rule": rule, "severity": severity, "state": state}
+            self._add(i.TRANSITIONS, count, attributes)
+
+    def head(self, age_limit: float) -> None:
+        """A head of the evidence chain was published, or is to be from now on; how old it may become, in seconds."""
+        self._state.head(age_limit)
+
     def discovered(self, standings: Mapping[str, int], not_looked: int) -> None:
         """How many found workspaces stand how, and how many scopes could not be looked at."""
         self._state.discovered(standings, not_looked)
