@@ -22,6 +22,7 @@ from stocktake.core.redact import Redactor
 from stocktake.making import Shared, address, head_container, make_source, source_name
 from stocktake.reports import heads
 from stocktake.reports.heads import Head
+from stocktake.rules import RULES
 from stocktake.ruling import Ruling, load, refuse_unknown
 from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
@@ -29,7 +30,7 @@ from stocktake.settings.timing import period
 from stocktake.sources.azure_discovery import AzureDiscovery
 from stocktake.sources.azure_identity import CredentialConfig, Identities
 from stocktake.sources.protocol import Source
-from stocktake.store import discovered, figures, installation, ledger, migrate, redactions
+from stocktake.store import discovered, figures, finding_list, installation, ledger, migrate, redactions
 from stocktake.store.embedded import embedded_postgres
 from stocktake.store.engine import make_engine
 from stocktake.telemetry.exporters import AzureMonitorConfig, OtlpConfig
@@ -209,6 +210,21 @@ class App:
         self.telemetry.transitions(name, moved)
         self.telemetry.database(size)
 
+    def tell_findings(self) -> int:
+        """Tell Azure Monitor of each finding that somebody has to do something about, the worst first, up to the limit;
+        then how many there are in all. Returns how many were told."""
+        wanted = self.settings.telemetry.azure_monitor
+        if wanted is None or wanted.findings == "off":
+            return 0
+        told = 0
+        with self.engine.connect() as connection:
+            total = finding_list.number(connection, finding_list.TOLD)
+            for row in finding_list.listed(connection, states=finding_list.TOLD, limit=wanted.findings_at_most):
+                self.telemetry.event("stocktake.finding", _event(row, by_azure=self.settings.azure_alerts))
+                told += 1
+        self.telemetry.event("stocktake.findings", {"findings": str(total), "told": str(told)})
+        return told
+
     def publish_head(self) -> Head:
         """Publish the head of the evidence chain to every place that the configuration names, and tell telemetry.
 
@@ -271,6 +287,28 @@ class App:
                 **({"error": report.error, "next_step": report.next_step} if report.error else {}),
             },
         )
+
+
+def _event(row: finding_list.FindingRow, *, by_azure: bool) -> dict[str, str]:
+    """A finding as an event's properties."""
+    title = next((rule.words.title for rule in RULES if rule.id == row.rule), row.rule)
+    return {
+        "finding": str(row.id),
+        "fingerprint": row.fingerprint,
+        "workspace": row.workspace,
+        "rule": row.rule,
+        "title": title,
+        "severity": row.severity,
+        "state": row.state,
+        "kind": row.kind,
+        "key": row.key,
+        "name": row.name or "",
+        "owner": row.owner or "unknown",
+        "since": row.since.isoformat(),
+        "first_seen": row.first_seen.isoformat(),
+        "inherited": str(row.inherited).lower(),
+        "alert": str(by_azure and not row.inherited).lower(),  # what was so when we began to look never pages
+    }
 
 
 def _has_changes(report: pipeline.ScanReport) -> bool:

@@ -1,5 +1,5 @@
 // Reads {"name": "KQL", ...} from stdin and prints {"name": ["error", ...], ...}: what the Kusto language service
-// says of each query against the columns that customMetrics has in Application Insights.
+// says of each query against the columns that customMetrics and customEvents have in Application Insights.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 const require = createRequire(import.meta.url);
@@ -11,7 +11,11 @@ const columns =
   "valueStdDev: real, customDimensions: dynamic, cloud_RoleName: string, cloud_RoleInstance: string, " +
   "application_Version: string, itemType: string)";
 const table = Kusto.Language.Symbols.TableSymbol.From(columns).WithName("customMetrics");
-const database = new Kusto.Language.Symbols.DatabaseSymbol.$ctor1("insights", [table]);
+const events = Kusto.Language.Symbols.TableSymbol.From(
+  "(timestamp: datetime, name: string, customDimensions: dynamic, cloud_RoleName: string, cloud_RoleInstance: string, " +
+  "application_Version: string, itemCount: int, itemType: string)",
+).WithName("customEvents");
+const database = new Kusto.Language.Symbols.DatabaseSymbol.$ctor1("insights", [table, events]);
 const globals = Kusto.Language.GlobalState.Default.WithDatabase(database);
 
 const told = {};

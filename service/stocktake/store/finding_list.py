@@ -14,6 +14,9 @@ from stocktake.core.findings import LIVE, State, acknowledge
 from stocktake.store import findings
 from stocktake.store.history import stream
 
+#: Where a finding stands that somebody has to do something about.
+TOLD = (State.OPEN, State.ACKNOWLEDGED, State.STALE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
@@ -129,6 +132,15 @@ def shown(connection: Connection, finding_id: int) -> FindingRow | None:
             )
             for one in events
         ],
+    )
+
+
+def number(connection: Connection, states: Sequence[str]) -> int:
+    """How many findings stand so."""
+    return int(
+        connection.execute(
+            text("SELECT count(*) FROM finding WHERE state = ANY(:states)"), {"states": [str(one) for one in states]}
+        ).scalar_one()
     )
 
 
