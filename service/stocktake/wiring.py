@@ -32,6 +32,7 @@ from stocktake.sources.protocol import Source
 from stocktake.store import discovered, figures, finding_list, installation, ledger, migrate, redactions
 from stocktake.store.embedded import embedded_postgres
 from stocktake.store.engine import make_engine
+from stocktake.telemetry.events import FINDING, FINDINGS_TOLD
 from stocktake.telemetry.exporters import AzureMonitorConfig, OtlpConfig
 from stocktake.telemetry.figures import RequestFigures, ScanFigures
 from stocktake.telemetry.logs import redact_with
@@ -220,9 +221,9 @@ class App:
         with self.engine.connect() as connection:
             total = finding_list.number(connection, finding_list.TOLD)
             for row in finding_list.listed(connection, states=finding_list.TOLD, limit=wanted.findings_at_most):
-                self.telemetry.event("stocktake.finding", _event(row, titles, by_azure=self.settings.azure_alerts))
+                self.telemetry.event(FINDING, _event(row, titles, by_azure=self.settings.azure_alerts))
                 told += 1
-        self.telemetry.event("stocktake.findings", {"findings": str(total), "told": str(told)})
+        self.telemetry.event(FINDINGS_TOLD, {"findings": str(total), "told": str(told)})
         return told
 
     def publish_head(self) -> Head:

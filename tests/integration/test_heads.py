@@ -207,7 +207,7 @@ def test_each_open_finding_is_an_event_the_worst_first_up_to_a_limit(
     assert {(one["name"], one["properties"]["rule"], one["properties"]["alert"]) for one in each} == {
         ("stocktake.finding", "run-edited-after-finish", alert)
     }
-    assert total["name"] == "stocktake.findings"
+    assert total["name"] == "stocktake.findings.told"
     assert int(total["properties"]["findings"]) > 3
     assert total["properties"]["told"] == "3"
 

@@ -23,10 +23,12 @@ def register(
             text(
                 "WITH a AS (INSERT INTO asset (workspace_id, kind, key, partition, digest, raw_digest, epoch,"
                 " observed_at, first_seen, lifecycle, baseline)"
-                " SELECT workspace_id, CAST(:kind AS text), :key, '', '', '', 0, now(), now(), 'active', true FROM workspace RETURNING asset_id, workspace_id)"
+                " SELECT workspace_id, CAST(:kind AS text), :key, '', '', '', 0, now(), now(),"
+                " 'active', true FROM workspace RETURNING asset_id, workspace_id)"
                 " INSERT INTO version (asset_id, valid_from, workspace_id, kind, scan_id, digest, lifecycle, partition,"
                 " run, artifact_uri, document)"
-                " SELECT asset_id, now(), workspace_id, CAST(:kind AS text), 1, '', 'active', '', CAST(:run AS text), CAST(:source AS text), :document FROM a"
+                " SELECT asset_id, now(), workspace_id, CAST(:kind AS text), 1, '',"
+                " 'active', '', CAST(:run AS text), CAST(:source AS text), :document FROM a"
             ),
             {"key": key, "run": run, "source": source, "document": document, "kind": kind},
         )

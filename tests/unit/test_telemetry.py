@@ -18,6 +18,7 @@ from stocktake.core.findings import State
 from stocktake.telemetry import AzureMonitorConfig, OtlpConfig, Telemetry, TelemetryConfig, setup_telemetry
 from stocktake.telemetry import instruments as i
 from stocktake.telemetry.__main__ import BEGIN, END
+from stocktake.telemetry.events import EVENTS
 from stocktake.telemetry.reference import page, prometheus_name, samples
 from tests.unit.figures import NOW, make_kind, make_scan, make_workspace, tell_everything
 
@@ -72,7 +73,7 @@ def test_the_page_tells_the_catalogue_row_by_row() -> None:
 
 
 def test_the_page_names_no_instrument_that_is_not_declared() -> None:
-    known = {one.name for one in i.CATALOGUE} | {"stocktake.telemetry"}
+    known = {one.name for one in i.CATALOGUE} | {"stocktake.telemetry"} | EVENTS
     known |= {name for one in i.CATALOGUE for name in (prometheus_name(one), *samples(one))}
     for page_name in ("metrics.md", "how-to/azure-monitor.md", "how-to/prometheus-grafana.md"):
         file = REPO / "docs" / page_name

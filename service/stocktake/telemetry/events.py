@@ -17,6 +17,9 @@ from opentelemetry.sdk.resources import Resource
 
 from stocktake.telemetry.exporters import AzureMonitorConfig, switch_side_channels
 
+#: The events that there are: a finding that is open, and how many of them there are in all.
+FINDING, FINDINGS_TOLD = "stocktake.finding", "stocktake.findings.told"
+EVENTS = frozenset({FINDING, FINDINGS_TOLD})
 #: The attribute by which Azure Monitor's exporter tells an event from a log line.
 _NAME = "microsoft.custom_event.name"
 _LONGEST = 1024  # characters of one property
