@@ -8,12 +8,13 @@ what it does not yield counts as not so, and therefore it is asked only where wh
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from stocktake.core.assets import ChangeType, Kind
+from stocktake.core.diff import field_changes
 
 
 class Severity(StrEnum):
@@ -85,7 +86,8 @@ class ChangeRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateRule:
-    """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time.
+    """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time, and
+    `:workspace` the name of the one that is asked about (which is picked out anyway: it is for functions of the views).
 
     It is judged kind by kind (`kinds`), each where it was completely listed and `needs` were as well. A rule without
     kinds is about our own ledger, which is always whole: each judging is a look.
@@ -120,10 +122,18 @@ def facts(change: Seen) -> dict[str, Any]:
     }
 
 
+def _differs(_: str, first: Any, now: Any) -> bool:
+    return bool(first != now)
+
+
 def edited(
-    change: Seen, held: Mapping[str, Any] | None, matters: Callable[[Mapping[str, Any]], bool]
+    change: Seen,
+    held: Mapping[str, Any] | None,
+    matters: Callable[[Mapping[str, Any]], bool],
+    differs: Callable[[str, Any, Any], bool] = _differs,
 ) -> Verdict | None:
-    """Add the fields of a change to those that a finding holds already: what is again as it was at first drops out."""
+    """Add the fields of a change to those that a finding holds already: what is again as it was at first drops out,
+    or what `differs` (path, at first, now) says is no worse than that."""
     known = {field["path"]: field for field in (held or {}).get("fields", ())}
     touched = False
     for field in change.fields:
@@ -133,8 +143,21 @@ def edited(
             continue
         touched = True
         known.pop(path, None)
-        if first != field.get("after"):
+        if differs(path, first, field.get("after")):
             known[path] = {"path": path, "before": first, "after": field.get("after")}
     if not touched:
         return None
     return Verdict(holds=bool(known), evidence=facts(change) | {"fields": list(known.values())})
+
+
+def in_parts(change: Seen) -> Seen:
+    """The same change with its objects taken apart: an object that came, or went, is each of its fields."""
+    fields: list[Mapping[str, Any]] = []
+    for field in change.fields:
+        before, after = field.get("before"), field.get("after")
+        if isinstance(before, Mapping | None) and isinstance(after, Mapping | None):
+            parts = field_changes(before or {}, after or {}, field["path"])
+            fields += [{"path": one.path, "before": one.before, "after": one.after} for one in parts]
+        else:
+            fields.append(field)
+    return replace(change, fields=fields)

@@ -307,7 +307,7 @@ def write(
         "severity": str(rule.severity),
         "kind": subject.kind,
         "key": subject.key,
-        "change": after.evidence.get("change") if isinstance(rule, ChangeRule) else None,
+        "change": after.evidence.get("change"),
         "scan": scan_id,
     }
     if before is None:

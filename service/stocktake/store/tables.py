@@ -217,6 +217,14 @@ version = Table(
         "workspace_id",
         postgresql_where=text("kind = 'run' AND valid_to IS NULL AND state = 'RUNNING'"),
     ),
+    Index(
+        "version_job_live",  # jobs that have not ended
+        "workspace_id",
+        postgresql_where=text(
+            "kind IN ('job', 'child_job') AND valid_to IS NULL AND state IN ('NotStarted', 'Queued', 'Provisioning',"
+            " 'Preparing', 'Starting', 'Running', 'Finalizing', 'CancelRequested')"
+        ),
+    ),
 )
 
 change = Table(
