@@ -81,4 +81,6 @@ def written(page: str, table: str, section: str) -> str:
 
 def named(page: str) -> set[str]:
     """The rules that the tables of the page tell of."""
-    return {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ") and "-" in line} - {"rule"}
+    return {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ") and "-" in line} - {
+        "rule"
+    }
