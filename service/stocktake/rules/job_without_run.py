@@ -16,7 +16,8 @@ RULE = StateRule(
         SELECT p.workspace, p.job_kind AS kind, p.job AS key,
             jsonb_build_object('state', p.job_state, 'since', p.job_since, 'runs_listed', p.other_listed) AS evidence
         FROM inventory.job_run_of(ARRAY[:workspace]) p JOIN inventory.job j ON j.asset_id = p.job_asset_id
-        WHERE p.verdict = 'job without run' AND p.job_kind = 'job' AND j.properties ->> 'jobType' <> 'Labeling'
+        WHERE p.verdict = 'job without run' AND p.job_kind = 'job'
+            AND (j.properties ->> 'jobType') IS DISTINCT FROM 'Labeling'
     """,
     words=Words(
         title="A job has no MLflow run",

@@ -12,19 +12,23 @@ RULE = StateRule(
     severity=Severity.WARNING,
     kinds=(Kind.COMPUTE,),
     statement="""
-        WITH looked AS (
-            SELECT DISTINCT ON (s.workspace, c.kind) s.workspace, c.kind, s.last_began_at AS at
-            FROM inventory.scan s JOIN inventory.scope_scan c ON c.scan = s.scan
-            WHERE s.state <> 'running' AND c.kind IN ('job', 'child_job') AND c.state IN ('complete', 'incremental')
-            ORDER BY s.workspace, c.kind, s.scan DESC
-        ), waiting AS (
-            SELECT j.workspace, 'job' AS kind, j.key, j.state, j.created_at,
+        WITH waiting AS MATERIALIZED (
+            SELECT j.workspace, 'job' AS kind, j.key, j.created_at,
                 substring(j.properties ->> 'computeId' FROM '[^/]+$') AS compute
             FROM inventory.job j WHERE j.state IN ('NotStarted', 'Queued')
+                AND j.created_at < CAST(:now AS timestamptz) - interval '1 hour'
             UNION ALL
-            SELECT j.workspace, 'child_job', j.key, j.state, j.created_at,
+            SELECT j.workspace, 'child_job', j.key, j.created_at,
                 coalesce(j.document #>> '{compute,target}', j.document ->> 'target')
             FROM inventory.child_job j WHERE j.state IN ('NotStarted', 'Queued')
+                AND j.created_at < CAST(:now AS timestamptz) - interval '1 hour'
+        ), looked AS MATERIALIZED (
+            SELECT k.workspace, k.kind, (
+                SELECT s.last_began_at FROM inventory.scan s JOIN inventory.scope_scan c ON c.scan = s.scan
+                WHERE s.workspace = k.workspace AND s.state <> 'running' AND c.kind = k.kind
+                    AND c.state IN ('complete', 'incremental')
+                ORDER BY s.scan DESC LIMIT 1) AS at
+            FROM (SELECT DISTINCT workspace, kind FROM waiting) AS k
         )
         SELECT c.workspace, 'compute' AS kind, c.key,
             jsonb_build_object('waiting', count(*), 'longest_since', min(w.created_at),
