@@ -86,8 +86,7 @@ class ChangeRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateRule:
-    """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time, and
-    `:workspace` the name of the one that is asked about (which is picked out anyway: it is for functions of the views).
+    """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time.
 
     It is judged kind by kind (`kinds`), each where it was completely listed and `needs` were as well. A rule without
     kinds is about our own ledger, which is always whole: each judging is a look.

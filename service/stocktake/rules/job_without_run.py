@@ -13,10 +13,11 @@ RULE = StateRule(
     kinds=(Kind.JOB,),
     needs=(Kind.RUN, Kind.EXPERIMENT),
     statement="""
-        SELECT p.workspace, p.job_kind AS kind, p.job AS key,
+        SELECT s.workspace, p.job_kind AS kind, p.job AS key,
             jsonb_build_object('state', p.job_state, 'since', p.job_since, 'runs_listed', p.other_listed) AS evidence
-        FROM inventory.job_run_of(ARRAY[:workspace]) p JOIN inventory.job j ON j.asset_id = p.job_asset_id
-        WHERE p.verdict = 'job without run' AND p.job_kind = 'job'
+        FROM inventory.scope s CROSS JOIN LATERAL inventory.job_run_of(ARRAY[s.workspace]) p
+        JOIN inventory.job j ON j.asset_id = p.job_asset_id
+        WHERE s.kind = 'job' AND s.partition = '' AND p.verdict = 'job without run' AND p.job_kind = 'job'
             AND (j.properties ->> 'jobType') IS DISTINCT FROM 'Labeling'
     """,
     words=Words(

@@ -12,33 +12,28 @@ RULE = StateRule(
     severity=Severity.WARNING,
     kinds=(Kind.COMPUTE,),
     statement="""
-        WITH waiting AS MATERIALIZED (
-            SELECT j.workspace, 'job' AS kind, j.key, j.created_at,
-                substring(j.properties ->> 'computeId' FROM '[^/]+$') AS compute
-            FROM inventory.job j WHERE j.state IN ('NotStarted', 'Queued')
-                AND j.created_at < CAST(:now AS timestamptz) - interval '1 hour'
-            UNION ALL
-            SELECT j.workspace, 'child_job', j.key, j.created_at,
-                coalesce(j.document #>> '{compute,target}', j.document ->> 'target')
-            FROM inventory.child_job j WHERE j.state IN ('NotStarted', 'Queued')
-                AND j.created_at < CAST(:now AS timestamptz) - interval '1 hour'
-        ), looked AS MATERIALIZED (
-            SELECT k.workspace, k.kind, (
-                SELECT s.last_began_at FROM inventory.scan s JOIN inventory.scope_scan c ON c.scan = s.scan
-                WHERE s.workspace = k.workspace AND s.state <> 'running' AND c.kind = k.kind
-                    AND c.state IN ('complete', 'incremental')
-                ORDER BY s.scan DESC LIMIT 1) AS at
-            FROM (SELECT DISTINCT workspace, kind FROM waiting) AS k
-        )
-        SELECT c.workspace, 'compute' AS kind, c.key,
+        SELECT w.workspace, 'compute' AS kind, c.key,
             jsonb_build_object('waiting', count(*), 'longest_since', min(w.created_at),
                 'jobs', (array_agg(w.key ORDER BY w.created_at))[1:5],
                 'nodes', min(c.properties #>> '{properties,currentNodeCount}'),
                 'max_nodes', min(c.properties #>> '{properties,scaleSettings,maxNodeCount}')) AS evidence
-        FROM waiting w JOIN looked l ON l.workspace = w.workspace AND l.kind = w.kind
+        FROM (
+            SELECT workspace, 'job' AS kind, key, created_at,
+                substring(properties ->> 'computeId' FROM '[^/]+$') AS compute
+            FROM inventory.job WHERE state IN ('NotStarted', 'Queued')
+            UNION ALL
+            SELECT workspace, 'child_job', key, created_at,
+                coalesce(document #>> '{compute,target}', document ->> 'target')
+            FROM inventory.child_job WHERE state IN ('NotStarted', 'Queued')
+        ) w JOIN LATERAL (
+            SELECT s.last_began_at AS at FROM inventory.scan s JOIN inventory.scope_scan o ON o.scan = s.scan
+            WHERE s.workspace = w.workspace AND s.state <> 'running' AND o.kind = w.kind
+                AND o.state IN ('complete', 'incremental')
+            ORDER BY s.scan DESC LIMIT 1
+        ) l ON l.at >= w.created_at + interval '1 hour'
         JOIN inventory.compute c ON c.workspace = w.workspace AND lower(c.key) = lower(w.compute)
-        WHERE l.at >= w.created_at + interval '1 hour'
-        GROUP BY c.workspace, c.key
+        WHERE w.created_at < CAST(:now AS timestamptz) - interval '1 hour'
+        GROUP BY w.workspace, c.key
     """,
     words=Words(
         title="Jobs wait long for a compute",

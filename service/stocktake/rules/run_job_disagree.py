@@ -12,10 +12,11 @@ RULE = StateRule(
     kinds=(Kind.JOB,),
     needs=(Kind.RUN, Kind.EXPERIMENT),
     statement="""
-        SELECT workspace, job_kind AS kind, job AS key,
-            jsonb_build_object('job_state', job_state, 'run_state', run_state, 'expected', expected_run_state,
-                'job_since', job_since, 'run_since', run_since) AS evidence
-        FROM inventory.job_run_of(ARRAY[:workspace]) WHERE verdict = 'disagree' AND job_kind = 'job'
+        SELECT s.workspace, p.job_kind AS kind, p.job AS key,
+            jsonb_build_object('job_state', p.job_state, 'run_state', p.run_state, 'expected', p.expected_run_state,
+                'job_since', p.job_since, 'run_since', p.run_since) AS evidence
+        FROM inventory.scope s CROSS JOIN LATERAL inventory.job_run_of(ARRAY[s.workspace]) p
+        WHERE s.kind = 'job' AND s.partition = '' AND p.verdict = 'disagree' AND p.job_kind = 'job'
     """,
     words=Words(
         title="A job and its run disagree",
