@@ -57,8 +57,7 @@ _FROM = (
 def upgrade() -> None:
     op.execute(
         "CREATE INDEX version_job_live ON version (workspace_id) WHERE kind IN ('job', 'child_job')"
-        " AND valid_to IS NULL AND state IN ('NotStarted', 'Queued', 'Provisioning', 'Preparing', 'Starting',"
-        " 'Running', 'Finalizing', 'CancelRequested')"
+        " AND valid_to IS NULL AND state NOT IN ('Completed', 'Failed', 'Canceled')"
     )
     for kind, own in _KINDS.items():
         own_properties = "" if kind in ("child_job", "quota", "storage_account") else _PROPERTIES

@@ -18,8 +18,10 @@ from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError, SourceError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
+from stocktake.core.rules import bound
 from stocktake.making import Shared, address, make_source, source_name
-from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
+from stocktake.rules import RULES
+from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key, ruling
 from stocktake.settings.environment import secret
 from stocktake.settings.timing import period
 from stocktake.sources.azure_discovery import AzureDiscovery
@@ -170,6 +172,7 @@ class App:
             redactor=self.redactor,
             key=self.key,
             guard=Guard(share=self.settings.guard.share, assets=self.settings.guard.assets),
+            rules=bound(RULES, ruling.parameters(self.settings, workspace)),
             progress=progress,
             stop=stop,
         )

@@ -46,17 +46,18 @@ class Episode:
             begins.setdefault(self.choose.randrange(_ROUNDS), []).append(one)
         playing: list[_Playing] = []
         for number in range(_MOST_ROUNDS):
-            for one in begins.pop(number, ()):
-                playing.append(_Playing(one, one.play(self.world, Plot(self.book, str(one)))))
+            begin = begins.pop(number, ())
+            playing += [_Playing(one, one.play(self.world, Plot(self.book, str(one)))) for one in begin]
             self.choose.shuffle(playing)
             playing = [one for one in playing if self._acts(one)]
             self._look()
             if not playing and not begins and self.saw:
                 return self.book
-            sleeping = [one.wakes for one in playing if one.wakes is not None]
-            if sleeping and (len(sleeping) == len(playing)) and not begins.keys() & {number + 1}:
+            free = [one for one in playing if self.saw or one.scenario.alone]
+            sleeping = [one.wakes for one in free if one.wakes is not None]
+            if sleeping and len(sleeping) == len(free) and not begins.keys() & {number + 1}:
                 self._pass(max(min(sleeping) - self.clock.now(), timedelta(0)) + timedelta(seconds=5))
-                self._look()
+                self._look(quick=False)
             else:
                 self._pass(timedelta(minutes=self.choose.randint(1, 15)))
         raise AssertionError(f"still playing after {_MOST_ROUNDS} rounds: {[str(one.scenario) for one in playing]}")
@@ -75,9 +76,9 @@ class Episode:
     def _pass(self, by: timedelta) -> None:
         self.clock.forward(by)
 
-    def _look(self) -> None:
+    def _look(self, *, quick: bool = True) -> None:
         """Scan, sometimes quickly before, and compare what is found with what is claimed."""
-        while self.choose.random() < 0.25:
+        while quick and self.choose.random() < 0.25:
             self.world.scan(Mode.HOT)
             self.scans += 1
             self._compare(look=False, saw=False)
@@ -95,13 +96,13 @@ class Episode:
                 )
             ).all()
         stands = {Subject(row.rule, row.kind, row.key): row for row in rows}
-        for subject, row in stands.items():
+        for subject, found in stands.items():
             claim = book.claims.get(subject)
             if claim is not None and (now >= claim.due or claim.found):
                 continue
             why = "before its time" if claim is not None else "near miss" if subject in book.near else "nobody's"
             by = claim.by if claim is not None else book.near.get(subject, "company")
-            book.false.setdefault(subject, f"{why} ({by}): {row.evidence}")
+            book.false.setdefault(subject, f"{why} ({by}): {found.evidence}")
         for subject, claim in book.claims.items():
             row = stands.get(subject)
             is_open = row is not None and row.state != "resolved"
@@ -111,12 +112,14 @@ class Episode:
                     claim.lingered = True
                     self.troubles.append(f"not resolved: {subject} ({claim.by})")
                 continue
-            if now < claim.due:
+            if is_open:
+                claim.found = True
+            if now < claim.late:
                 continue
             claim.seen += saw or (look and claim.blind)
             if is_open:
-                claim.found = True
-            elif claim.seen >= claim.looks and not claim.missed:
+                continue
+            if claim.seen >= claim.looks and not claim.missed:
                 claim.missed = True
                 said = row.state if row is not None else "never found"
                 self.troubles.append(f"missed: {subject} ({claim.by}): {said}")

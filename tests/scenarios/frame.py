@@ -48,6 +48,7 @@ class Claim:
     by: str  # the scenario
     since: datetime  # by the simulated clock
     due: datetime  # before then it must not be found
+    late: datetime  # from then on it must be
     looks: int  # complete looks until it must be found
     blind: bool = False  # looks that see nothing count as well
     seen: int = 0  # of those
@@ -82,20 +83,23 @@ class Plot:
         key: str,
         *,
         after: timedelta = timedelta(0),
+        grace: timedelta = timedelta(0),
         looks: int = 1,
         blind: bool = False,
     ) -> None:
-        """From here on this is a fault: once `after` has gone by, the `looks`th sweep must have found it. `blind`: one
-        that sees nothing is a look as well."""
+        """From here on this is a fault: once `after` has gone by it may be found, and after `grace` the `looks`th sweep
+        must have found it. `blind`: one that sees nothing is a look as well."""
         now = self.book.now()
         subject = Subject(rule, str(kind), key)
         known = self.book.claims.get(subject)
         if known is not None and known.over:  # it is planted again
             known.over, known.seen, known.clear = False, 0, 0
-            known.since, known.due, known.looks = now, now + after, looks
+            known.since, known.due, known.late, known.looks = now, now + after, now + after + grace, looks
             return
         assert known is None, f"{subject} is planted twice, by {known.by} and by {self.scenario}"
-        self.book.claims[subject] = Claim(by=self.scenario, since=now, due=now + after, looks=looks, blind=blind)
+        self.book.claims[subject] = Claim(
+            by=self.scenario, since=now, due=now + after, late=now + after + grace, looks=looks, blind=blind
+        )
 
     def over(self, rule: str, kind: str, key: str) -> None:
         """The fault was put right: the next sweep must resolve it. One that was not due yet never was."""

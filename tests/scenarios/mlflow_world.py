@@ -9,14 +9,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stocktake import pipeline
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.core.rules import Rule
+from stocktake.core.rules import Rule, bound
 from stocktake.rules import RULES
+from stocktake.settings import Settings, ruling
 from stocktake.sources.http import HttpConfig
 from stocktake.sources.mlflow_database import MlflowDatabase, MlflowDatabaseConfig
 from stocktake.sources.mlflow_rest import MlflowRest, MlflowRestConfig
@@ -25,6 +26,22 @@ from tests.servers.content import V2, Writer
 from tests.servers.mlflow_server import MlflowServer, free_port, mlflow_server
 
 WORKSPACE = "lab"
+#: Configured as somebody might, with the schedule that is usual.
+SETTINGS = Settings.model_validate(
+    {
+        "workspaces": [{"name": WORKSPACE, "mlflow": {"uri": "http://127.0.0.1:5000"}}],
+        "hygiene": {
+            "required_tags": [
+                {"experiments": "prod-*", "tags": ["cost-centre"]},
+                {"experiments": "prod-?? *", "run_tags": ["purpose", "git_sha"]},
+            ],
+            "comparison_parameters": ["split", "metric"],
+        },
+    }
+)
+PARAMETERS = ruling.parameters(SETTINGS, SETTINGS.workspaces[0])
+SWEEP: timedelta = PARAMETERS["sweep_every"]
+HOT: timedelta = PARAMETERS["hot_every"]
 _KEY = b"k" * 32
 _OWNER_TAGS = ("owner", "team", "contact")
 _PEOPLE = ("ada", "grace", "edsger", "barbara", "ünal")
@@ -41,17 +58,19 @@ class MlflowWorld:
     clock: Clock
     choose: random.Random
     by_database: bool  # whether its backend database is read in place of the server
-    rules: Sequence[Rule] = RULES
+    rules: Sequence[Rule] = field(default_factory=lambda: bound(RULES, PARAMETERS))
     blind: int = 0  # how many scans to come cannot reach the server
     _made: int = 0
-    _ends: dict[str, int] = field(default_factory=dict)  # runs that were started, and their starts
+    _lies_in: dict[str, str] = field(default_factory=dict)  # the experiment of each run
 
     # ---- being watched ----------------------------------------------------------------------------------------------
 
     def scan(self, mode: Mode) -> bool:
         """Take stock; say whether the server could be reached."""
         if self.blind:
-            self.blind -= mode == Mode.SWEEP
+            if mode == Mode.HOT:  # a scan that sees nothing is one, of whatever mode
+                return False
+            self.blind -= 1
             assert self._scan(mode, reachable=False).state == ScanState.FAILED
             return False
         report = self._scan(mode, reachable=True)
@@ -113,7 +132,7 @@ class MlflowWorld:
         ago: timedelta = timedelta(minutes=5),
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
-        data: tuple[str, str] | None | bool = True,
+        data: tuple[str, str] | Literal["any"] | None = "any",
     ) -> str:
         """A run that can be made again: it says its code, its environment, its data and its parameters."""
         experiment = experiment or self.experiment()
@@ -126,27 +145,31 @@ class MlflowWorld:
         known = {name: value for name, value in (known | dict(tags or {})).items() if value != ""}
         body = {"experiment_id": experiment, "run_name": self.name("run"), "start_time": started, "tags": _pairs(known)}
         run = str(self.post("runs/create", body)["run"]["info"]["run_id"])
-        self._ends[run] = started
+        self._lies_in[run] = experiment
         logged = {"seed": str(self.choose.getrandbits(48)), "lr": str(self.choose.random())}
         self.log(run, params=logged if params is None else params, metrics={"loss": self.choose.random()})
-        if data:
-            name, digest = data if isinstance(data, tuple) else (f"table{self.choose.randrange(9)}", "d0")
+        if data is not None:
+            name, digest = data if data != "any" else (f"table{self.choose.randrange(9)}", "d0")
             dataset = {"name": name, "digest": digest, "source_type": "local", "source": "x"}
             self.post("runs/log-inputs", {"run_id": run, "datasets": [{"dataset": dataset}]})
         if status != "RUNNING":
             self.end(run, status)
         return run
 
-    def model(self, run: str | None = None, *, versions: int = 1, **aliases: str) -> str:
+    def model(self, run: str | None = None, aliases: Mapping[str, str] | None = None, *, versions: int = 1) -> str:
         """A registered model with an owner; every version from a run that can be made again."""
         name = self.name("model").replace("/", "-")
         owner = {self.choose.choice(_OWNER_TAGS): self.person()}
         self.post("registered-models/create", {"name": name, "tags": _pairs(owner)})
         for _ in range(versions):
             self.version(name, run or self.run())
-        for alias, version in aliases.items():
+        for alias, version in (aliases or {}).items():
             self.alias(name, alias, version)
         return name
+
+    def logged_model(self, run: str) -> str:
+        """A logged model of a run."""
+        return self.writer.logged_model(self._lies_in[run], run, "owl")
 
     def version(self, model: str, run: str | None, *, source: str | None = None, **more: str) -> str:
         """A version of a registered model; returns its key."""
@@ -198,11 +221,15 @@ class MlflowWorld:
 
     def purge(self, run: str) -> None:
         """Remove a run for good, by SQL, as administrators do and `mlflow gc` does."""
+        for table in _TABLES:
+            self.sql(f"DELETE FROM {table} WHERE run_uuid = ?", run)
+        self.sql("DELETE FROM inputs WHERE destination_id = ? OR source_id = ?", run, run)
+        self.sql("DELETE FROM runs WHERE run_uuid = ?", run)
+
+    def sql(self, statement: str, *values: str) -> None:
+        """What only somebody with the backend database can do."""
         with closing(sqlite3.connect(self.server.folder / "mlflow.db", timeout=30)) as database, database:
-            for table in _TABLES:
-                database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", [run])
-            database.execute("DELETE FROM inputs WHERE destination_id = ? OR source_id = ?", [run, run])
-            database.execute("DELETE FROM runs WHERE run_uuid = ?", [run])
+            database.execute(statement, values)
 
 
 def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:

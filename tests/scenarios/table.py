@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,6 @@ from pathlib import Path
 from tests.scenarios.frame import COMPANY, Book, Scenario
 
 PAGE = Path(__file__).parents[2] / "docs" / "rules.md"
-BEGIN, END = "<!-- scenarios: begin -->", "<!-- scenarios: end -->"
 
 
 @dataclass(slots=True)
@@ -75,12 +75,10 @@ def written(page: str, table: str, section: str) -> str:
     begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     head, found, rest = page.partition(begin)
     _, closed, tail = rest.partition(end)
-    assert found and closed, f"docs/rules.md lacks the markers of {section}"
+    assert (found, closed) == (begin, end), f"docs/rules.md lacks the markers of {section}"
     return f"{head}{begin}\n{table}\n{end}{tail}"
 
 
 def named(page: str) -> set[str]:
     """The rules that the tables of the page tell of."""
-    return {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ") and "-" in line} - {
-        "rule"
-    }
+    return {found[1] for found in re.finditer(r"^\| ([a-z]+(?:-[a-z]+)+) \|", page, re.MULTILINE)}

@@ -38,4 +38,4 @@ def test_what_is_planted_is_found_and_nothing_else(pg_server: str, tmp_path: Pat
         PAGE.write_text(written(PAGE.read_text(), table, _SECTION))
     assert not tally.said, "\n".join(tally.said)
     assert tally.planted
-    assert {rule for rule in tally.rules()} <= {rule.id for rule in RULES}
+    assert set(tally.rules()) <= {rule.id for rule in RULES}

@@ -7,10 +7,12 @@ what it does not yield counts as not so, and therefore it is asked only where wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from stocktake.core.assets import ChangeType, Kind
@@ -23,6 +25,16 @@ class Severity(StrEnum):
     INFO = "info"  # tidiness: somebody should, some day
     WARNING = "warning"  # somebody should look this week
     CRITICAL = "critical"  # production is, or may be, concerned: somebody looks now
+
+
+class Group(StrEnum):
+    """What sort of trouble it is: a whole group may be switched on or off."""
+
+    DRIFT = "drift"  # something moved that should stand still
+    HYGIENE = "hygiene"  # it works, and will be hard to find, explain or clean up
+    CAPACITY = "capacity"  # machines that idle, queue or run out
+    INTEGRITY = "integrity"  # something refers to what is not there
+    SERVICE = "service"  # about stocktake's own looking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +68,7 @@ class Seen:
     state_before: str | None  # the state in the version that this change ended
     part_of: int | None = None  # the change that tells the story
     parts: int = 0  # changes that this one tells the story of
+    document_before: Mapping[str, Any] | None = None  # of what was deleted or purged, where it may have been production
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,20 +81,50 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRule:
-    """A rule about single changes. `check` is given the evidence of the finding that there is, or None."""
+    """A rule about single changes. `check` is given the evidence of the finding that there is, or None; and, by their
+    names, those of its `parameters` that the configuration gives."""
 
     id: str
     severity: Severity
     words: Words
     kinds: Collection[Kind]
     types: Collection[ChangeType]
-    check: Callable[[Seen, Mapping[str, Any] | None], Verdict | None]
+    check: Callable[..., Verdict | None]
     opens_after: int = 1
     resolves_after: int = 1
+    group: Group = Group.DRIFT
+    for_teams: bool = False  # it makes no sense where one person works alone
+    origin: str | None = None  # the file that it came from, of an operator's own rule
+    parameters: Collection[str] = ()
 
     def about(self, change: Seen) -> bool:
         """Whether a change is one that this rule looks at."""
         return change.kind in self.kinds and change.type in self.types
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asks:
+    """A statement that goes by the configuration: `:name` in it stands for one of its parameters."""
+
+    template: str
+    parameters: Mapping[str, Any]  # as they are where the configuration says nothing
+
+    def statement(self, given: Mapping[str, Any] | None = None) -> str:
+        """The statement with those of its parameters that are given in place of its own, all written as literals."""
+        values = {name: (given or {}).get(name, own) for name, own in self.parameters.items()}
+        names = "|".join(sorted(values, key=len, reverse=True))
+        return re.sub(rf"(?<![:\w]):({names})\b", lambda hit: _literal(values[hit[1]]), self.template)
+
+
+def _literal(value: Any) -> str:
+    """A value as SQL. Colons are escaped: what looks like a parameter would be taken for one."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, timedelta):
+        return f"interval '{value.total_seconds()} seconds'"
+    if isinstance(value, str):
+        return "E'" + re.sub(r"[\\':;$]", lambda hit: f"\\x{ord(hit[0]):02x}", value) + "'"
+    return f"CAST(ARRAY[{', '.join(_literal(one) for one in value)}] AS text[])"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +143,10 @@ class StateRule:
     needs: Collection[Kind] = ()
     opens_after: int = 1  # complete looks for which it must hold
     resolves_after: int = 1  # complete looks for which it must not
+    group: Group = Group.DRIFT
+    for_teams: bool = False
+    origin: str | None = None
+    asks: Asks | None = None  # what the statement was made of, where it goes by the configuration
 
     @property
     def of_ledger(self) -> bool:
@@ -108,6 +155,18 @@ class StateRule:
 
 
 Rule = ChangeRule | StateRule
+
+
+def bound(rules: Iterable[Rule], given: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """The rules with those of their parameters that are given in place of their own."""
+    made: list[Rule] = []
+    for rule in rules:
+        if isinstance(rule, StateRule):
+            made.append(replace(rule, statement=rule.asks.statement(given)) if rule.asks is not None else rule)
+        else:
+            own = {name: given[name] for name in rule.parameters if name in given}
+            made.append(replace(rule, check=partial(rule.check, **own)) if own else rule)
+    return tuple(made)
 
 
 def facts(change: Seen) -> dict[str, Any]:
@@ -133,17 +192,17 @@ def edited(
 ) -> Verdict | None:
     """Add the fields of a change to those that a finding holds already: what is again as it was at first drops out,
     or what `differs` (path, at first, now) says is no worse than that."""
-    known = {field["path"]: field for field in (held or {}).get("fields", ())}
+    known = {one["path"]: one for one in (held or {}).get("fields", ())}
     touched = False
-    for field in change.fields:
-        path = field["path"]
-        first = known[path]["before"] if path in known else field.get("before")
-        if path not in known and not matters(field):
+    for one in change.fields:
+        path = one["path"]
+        first = known[path]["before"] if path in known else one.get("before")
+        if path not in known and not matters(one):
             continue
         touched = True
         known.pop(path, None)
-        if differs(path, first, field.get("after")):
-            known[path] = {"path": path, "before": first, "after": field.get("after")}
+        if differs(path, first, one.get("after")):
+            known[path] = {"path": path, "before": first, "after": one.get("after")}
     if not touched:
         return None
     return Verdict(holds=bool(known), evidence=facts(change) | {"fields": list(known.values())})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 # A workspace that is deleted or moved cannot be seen either, and is no matter of rights.
 RULE = StateRule(
     id="access-lost",
     severity=Severity.CRITICAL,
+    group=Group.SERVICE,
     opens_after=2,  # a server that restarts is no loss
     statement="""
         WITH last AS (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 # What is seen: nodes, and that none of them runs or is being prepared. `valid_from` is when the cluster began to look
 # as it does, in every look since. A job that is known to run on it speaks against it, whatever the counts say.
@@ -11,6 +11,7 @@ from stocktake.core.rules import Severity, StateRule, Words
 RULE = StateRule(
     id="compute-idle",
     severity=Severity.WARNING,
+    group=Group.CAPACITY,
     kinds=(Kind.COMPUTE,),
     opens_after=3,
     statement="""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 # `valid_from` is when it began to look as it does, in every look since: a cluster that is resized and gets its nodes
 # one by one looks otherwise each time.
 RULE = StateRule(
     id="compute-stuck",
     severity=Severity.WARNING,
+    group=Group.CAPACITY,
     kinds=(Kind.COMPUTE,),
     opens_after=2,
     statement="""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 # `since`: when the later of the two began to look as it does, in every look since. A share that is no number says
 # nothing. Azure tells names of deployments apart without regard to case.
 RULE = StateRule(
     id="endpoint-idle",
     severity=Severity.WARNING,
+    group=Group.CAPACITY,
     kinds=(Kind.ONLINE_DEPLOYMENT,),
     needs=(Kind.ONLINE_ENDPOINT,),
     opens_after=2,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 # The view gives a job an hour, and a list of runs that began after it, before it says so. Labelling projects are
 # listed as jobs and have no run.
 RULE = StateRule(
     id="job-without-run",
     severity=Severity.WARNING,
+    group=Group.HYGIENE,
     kinds=(Kind.JOB,),
     needs=(Kind.RUN, Kind.EXPERIMENT),
     statement="""

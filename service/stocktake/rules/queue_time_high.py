@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 # A pass asks for every job that has not ended, by name or by list; the ledger says when one last did so to the end. A
 # job that is carried because nobody could look waits no longer than it was seen to.
 RULE = StateRule(
     id="queue-time-high",
     severity=Severity.WARNING,
+    group=Group.CAPACITY,
     kinds=(Kind.COMPUTE,),
     statement="""
         SELECT w.workspace, 'compute' AS kind, c.key,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 # The view counts a pair as in disagreement when both were seen an hour after the younger of their states began.
 RULE = StateRule(
     id="run-job-disagree",
     severity=Severity.WARNING,
+    group=Group.HYGIENE,
     kinds=(Kind.JOB,),
     needs=(Kind.RUN, Kind.EXPERIMENT),
     statement="""

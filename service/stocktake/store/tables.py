@@ -218,11 +218,30 @@ version = Table(
         postgresql_where=text("kind = 'run' AND valid_to IS NULL AND state = 'RUNNING'"),
     ),
     Index(
+        "version_run_began",
+        "workspace_id",
+        "partition",
+        "started_at",
+        postgresql_where=text("kind = 'run' AND valid_to IS NULL"),
+    ),
+    Index(
+        "version_compared",
+        "workspace_id",
+        postgresql_where=text(
+            "kind = 'run' AND valid_to IS NULL AND strpos(document, '\"stocktake.comparison\"\\:') > 0"
+        ),
+    ),
+    Index(
+        "version_redacted",
+        "workspace_id",
+        "kind",
+        postgresql_where=text("valid_to IS NULL AND strpos(document, '[redacted:') > 0"),
+    ),
+    Index(
         "version_job_live",  # jobs that have not ended
         "workspace_id",
         postgresql_where=text(
-            "kind IN ('job', 'child_job') AND valid_to IS NULL AND state IN ('NotStarted', 'Queued', 'Provisioning',"
-            " 'Preparing', 'Starting', 'Running', 'Finalizing', 'CancelRequested')"
+            "kind IN ('job', 'child_job') AND valid_to IS NULL AND state NOT IN ('Completed', 'Failed', 'Canceled')"
         ),
     ),
 )

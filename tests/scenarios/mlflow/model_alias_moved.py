@@ -11,7 +11,7 @@ _ALIASES = ("candidate", "shadow", "v-next")
 
 def moved(world: MlflowWorld, plot: Plot) -> Plays:
     alias = world.choose.choice(_ALIASES)
-    model = world.model(versions=2, **{alias: "1"})
+    model = world.model(aliases={alias: "1"}, versions=2)
     yield None
     world.alias(model, alias, "2")
     plot.fault(RULE, "registered_model", model)
@@ -27,7 +27,7 @@ def moved(world: MlflowWorld, plot: Plot) -> Plays:
 
 def taken_away(world: MlflowWorld, plot: Plot) -> Plays:
     alias = world.choose.choice(_ALIASES)
-    model = world.model(**{alias: "1"})
+    model = world.model(aliases={alias: "1"})
     yield None
     world.unalias(model, alias)
     plot.fault(RULE, "registered_model", model)
@@ -35,7 +35,7 @@ def taken_away(world: MlflowWorld, plot: Plot) -> Plays:
 
 
 def a_new_alias(world: MlflowWorld, plot: Plot) -> Plays:
-    model = world.model(versions=2, shadow="1")
+    model = world.model(aliases={"shadow": "1"}, versions=2)
     plot.near_miss(RULE, "registered_model", model)
     yield None
     world.alias(model, "candidate", world.choose.choice("12"))
@@ -43,7 +43,7 @@ def a_new_alias(world: MlflowWorld, plot: Plot) -> Plays:
 
 
 def a_new_version(world: MlflowWorld, plot: Plot) -> Plays:
-    model = world.model(shadow="1")
+    model = world.model(aliases={"shadow": "1"})
     plot.near_miss(RULE, "registered_model", model)
     yield None
     world.version(model, world.run())
@@ -52,7 +52,7 @@ def a_new_version(world: MlflowWorld, plot: Plot) -> Plays:
 
 
 def moved_and_back_before_anybody_looked(world: MlflowWorld, plot: Plot) -> Plays:
-    model = world.model(versions=2, shadow="1")
+    model = world.model(aliases={"shadow": "1"}, versions=2)
     plot.near_miss(RULE, "registered_model", model)
     yield None
     world.alias(model, "shadow", "2")

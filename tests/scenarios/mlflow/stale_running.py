@@ -13,8 +13,8 @@ _DAY = timedelta(hours=24)
 
 def silent(world: MlflowWorld, plot: Plot) -> Plays:
     run = world.run(status="RUNNING", ago=timedelta(0))
-    plot.fault(RULE, "run", run, after=_DAY)
-    yield timedelta(hours=world.choose.randint(25, 60))
+    plot.fault(RULE, "run", run, after=_DAY, grace=timedelta(hours=2))  # it counts from the first look
+    yield timedelta(hours=world.choose.randint(27, 60))
     if world.choose.random() < 0.6:
         if world.choose.random() < 0.5:
             world.log(run, metrics={"loss": 0.1})  # it lives after all
