@@ -26,8 +26,8 @@ ACCOUNT = "account.properties.publicNetworkAccess"
 def seen(kind: Kind, *fields: tuple[str, Any, Any], happened: ChangeType = ChangeType.UPDATED, **more: Any) -> Seen:
     changed = [{"path": path, "before": before, "after": after} for path, before, after in fields]
     return Seen(
-        id=1, workspace="w", kind=kind, key="k", name=None, type=happened, fields=changed, not_before=None, not_after=AT,
-        scan=1, state_before=None, **more,
+        id=1, workspace="w", kind=kind, key="k", name=None, type=happened, fields=changed, not_before=None,
+        not_after=AT, scan=1, state_before=None, **more,
     )  # fmt: skip
 
 
