@@ -10,6 +10,7 @@ _PLACES = ("workspace", "group", "subscription")
 
 
 def given_and_sometimes_taken_away(world: AzureWorld, plot: Plot) -> Plays:
+    yield None  # what is there at the first look was there
     role = world.role(world.main, at=world.choose.choice(_PLACES))
     plot.fault(RULE, "role_assignment", role)
     yield None
