@@ -131,6 +131,7 @@ def _literal(value: Any) -> str:
 class StateRule:
     """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time.
 
+    A number `change` in the evidence is the change that it is about: who made that then stands at the finding.
     It is judged kind by kind (`kinds`), each where it was completely listed and `needs` were as well. A rule without
     kinds is about our own ledger, which is always whole: each judging is a look.
     """

@@ -273,6 +273,12 @@ def columns(finding: Finding) -> dict[str, Any]:
     return values | {"state": str(finding.state), "evidence": canonical.encode(finding.evidence).decode()}
 
 
+def _change(evidence: Mapping[str, Any]) -> int | None:
+    """The change that a finding is about, where its evidence names one: who made that is told by the view."""
+    number = evidence.get("change")
+    return number if type(number) is int else None
+
+
 _INSERT = f"""
 INSERT INTO finding (fingerprint, workspace_id, rule, severity, kind, key, change_id, scan_id, name, owner,
     {", ".join(_FIELDS)})
@@ -315,7 +321,7 @@ def write(
         "severity": str(rule.severity),
         "kind": subject.kind,
         "key": subject.key,
-        "change": after.evidence.get("change"),
+        "change": _change(after.evidence),
         "scan": scan_id,
     }
     if before is None:
