@@ -63,8 +63,8 @@ RULE = StateRule(
         " WORKSPACE; az ml compute list-nodes -n KEY -g GROUP -w WORKSPACE",
         rest="GET .../workspaces/WORKSPACE/computes/KEY?api-version=2023-08-01-preview (properties.properties:"
         " nodeStateCounts, scaleSettings). Between the looks, where diagnostic settings send it, in Log Analytics:"
-        ' AmlComputeClusterEvent | where ClusterName == "KEY" | summarize max(RunningNodeCount), max(IdleNodeCount) by'
-        " bin(TimeGenerated, 1h)",
+        ' `AmlComputeClusterEvent | where ClusterName == "KEY" | summarize max(RunningNodeCount), max(IdleNodeCount)'
+        " by bin(TimeGenerated, 1h)`",
         portal="Azure ML studio: Compute, Compute clusters, the cluster, Nodes. Azure portal: the workspace, Metrics,"
         " Idle Nodes and Active Nodes, split by cluster.",
         fix="Where it is the least number of nodes: az ml compute update -n KEY -g GROUP -w WORKSPACE --min-instances"

@@ -50,9 +50,9 @@ RULE = StateRule(
         " WORKSPACE; az ml compute list-nodes -n KEY -g GROUP -w WORKSPACE",
         rest="GET .../workspaces/WORKSPACE/computes/KEY?api-version=2023-08-01-preview (properties.provisioningState,"
         " provisioningErrors; properties.properties: state, allocationState, nodeStateCounts, errors). In Log"
-        ' Analytics: AmlComputeClusterEvent | where ClusterName == "KEY" | order by TimeGenerated desc | take 50; who'
-        ' set it going: AzureActivity | where _ResourceId endswith "/computes/KEY" | project TimeGenerated, Caller,'
-        " OperationNameValue, ActivityStatusValue",
+        ' Analytics: `AmlComputeClusterEvent | where ClusterName == "KEY" | order by TimeGenerated desc | take 50`;'
+        ' who set it going: `AzureActivity | where _ResourceId endswith "/computes/KEY" | project TimeGenerated,'
+        " Caller, OperationNameValue, ActivityStatusValue`",
         portal="Azure ML studio: Compute, the compute, Details and Nodes. Azure portal: Quotas, Machine learning.",
         fix="Read `errors`. Quota: see quota-near. A compute instance that hangs: az ml compute stop -n KEY, then"
         " start. A cluster: set --max-instances to what there is, or --min-instances 0 so that broken nodes are given"

@@ -60,10 +60,10 @@ RULE = ChangeRule(
         " without a sign. It is also what somebody does first who does not want to be seen.",
         cli="stocktake changes --kind diagnostic_setting; stocktake list diagnostic_setting;"
         " az monitor diagnostic-settings list --resource WORKSPACE_ID",
-        rest="GET WORKSPACE_ID/providers/Microsoft.Insights/diagnosticSettings?api-version=2021-05-01-preview. Who did"
-        ' it, in Log Analytics: AzureActivity | where OperationNameValue has "DIAGNOSTICSETTINGS" and _ResourceId has'
-        ' "/workspaces/WORKSPACE" | project TimeGenerated, Caller, OperationNameValue. When the logs ended:'
-        " AmlComputeJobEvent | summarize max(TimeGenerated) by _ResourceId",
+        rest="GET WORKSPACE_ID/providers/Microsoft.Insights/diagnosticSettings?api-version=2021-05-01-preview. Who"
+        ' did it, in Log Analytics: `AzureActivity | where OperationNameValue has "DIAGNOSTICSETTINGS" and'
+        ' _ResourceId has "/workspaces/WORKSPACE" | project TimeGenerated, Caller, OperationNameValue`. When the logs'
+        " ended: `AmlComputeJobEvent | summarize max(TimeGenerated) by _ResourceId`",
         portal="Azure portal: the workspace, Monitoring, Diagnostic settings.",
         fix="Ask whoever is named as the actor. If another setting sends the same, acknowledge and name it: settings"
         " are not compared with each other.",

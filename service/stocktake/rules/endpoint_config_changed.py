@@ -56,9 +56,9 @@ RULE = ChangeRule(
         " az ml online-deployment show -n NAME -e ENDPOINT -g GROUP -w WORKSPACE (of batch: az ml batch-endpoint,"
         " az ml batch-deployment)",
         rest="GET .../workspaces/WORKSPACE/onlineEndpoints/ENDPOINT/deployments/NAME?api-version=2023-04-01-preview"
-        " (of batch: batchEndpoints) shows it as it is now; what it was before is in the evidence. Who wrote it, in Log"
-        ' Analytics: AzureActivity | where _ResourceId contains "endpoints/ENDPOINT" and OperationNameValue endswith'
-        ' "/WRITE" | project TimeGenerated, Caller, OperationNameValue, ActivityStatusValue',
+        " (of batch: batchEndpoints) shows it as it is now; what it was before is in the evidence. Who wrote it, in"
+        ' Log Analytics: `AzureActivity | where _ResourceId contains "endpoints/ENDPOINT" and OperationNameValue'
+        ' endswith "/WRITE" | project TimeGenerated, Caller, OperationNameValue, ActivityStatusValue`',
         portal="Azure ML studio: Endpoints, the endpoint, the deployment, Details. Azure portal: the endpoint, Activity"
         " log.",
         fix="Ask whoever is named as the actor, or else the owner, whether the change was released. If it was,"

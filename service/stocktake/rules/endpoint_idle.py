@@ -45,8 +45,8 @@ RULE = StateRule(
         " traffic; az monitor metrics list --resource DEPLOYMENT_ID --metric RequestsPerMinute --interval 1h"
         " --offset 7d",
         rest="GET .../onlineEndpoints/ENDPOINT?api-version=2022-02-01-preview (properties.traffic, mirrorTraffic)."
-        " Where diagnostic settings send it, in Log Analytics: AmlOnlineEndpointTrafficLog | where EndpointName =="
-        ' "ENDPOINT" | summarize requests = count(), last = max(TimeGenerated) by DeploymentName',
+        " Where diagnostic settings send it, in Log Analytics: `AmlOnlineEndpointTrafficLog | where EndpointName =="
+        ' "ENDPOINT" | summarize requests = count(), latest = max(TimeGenerated) by DeploymentName`',
         portal="Azure ML studio: Endpoints, the endpoint, Deployment traffic allocation. Azure portal: the endpoint,"
         " Metrics, Requests per minute, split by deployment.",
         fix="Look whether anybody calls it by name. If nobody does, delete it: az ml online-deployment delete -n NAME"

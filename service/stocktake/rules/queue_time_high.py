@@ -45,8 +45,8 @@ RULE = StateRule(
         " -w WORKSPACE; az ml job list -g GROUP -w WORKSPACE --query \"[?status=='Queued'].name\"",
         rest="SELECT job, created_at, queue_seconds FROM inventory.job_run_of(ARRAY['WORKSPACE']) ORDER BY created_at"
         " DESC; GET .../workspaces/WORKSPACE/computes/KEY?api-version=2023-08-01-preview (nodeStateCounts,"
-        ' scaleSettings). In Log Analytics: AmlComputeJobEvent | where ClusterName == "KEY" | summarize'
-        " min(TimeGenerated) by JobName, EventType",
+        ' scaleSettings). In Log Analytics: `AmlComputeJobEvent | where ClusterName == "KEY" | summarize'
+        " min(TimeGenerated) by JobName, EventType`",
         portal="Azure ML studio: Jobs, filter Status: Queued; the job, Overview, says for what it waits. Compute, the"
         " cluster, Nodes.",
         fix="Where all nodes are busy: az ml compute update -n KEY -g GROUP -w WORKSPACE --max-instances N, if the"

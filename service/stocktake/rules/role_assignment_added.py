@@ -41,10 +41,11 @@ RULE = StateRule(
         cli="stocktake show role_assignment KEY; stocktake changes --kind role_assignment;"
         " az role assignment list --scope WORKSPACE_ID --include-inherited; az ad sp show --id PRINCIPAL (or: az ad"
         " user show, az ad group show)",
-        rest="GET WORKSPACE_ID/providers/Microsoft.Authorization/roleAssignments?$filter=atScope()&"
-        "api-version=2022-04-01. Who gave it is told where the activity log says so; in Log Analytics: AzureActivity |"
-        ' where OperationNameValue =~ "Microsoft.Authorization/roleAssignments/write" and _ResourceId has "KEY" |'
-        " project TimeGenerated, Caller, ActivityStatusValue",
+        rest="GET"
+        " WORKSPACE_ID/providers/Microsoft.Authorization/roleAssignments?$filter=atScope()&api-version=2022-04-01."
+        " Who gave it is told where the activity log says so; in Log Analytics: `AzureActivity | where"
+        ' OperationNameValue =~ "Microsoft.Authorization/roleAssignments/write" and _ResourceId has "KEY" | project'
+        " TimeGenerated, Caller, ActivityStatusValue`",
         portal="Azure portal: the workspace, Access control (IAM), Role assignments; the principal in Microsoft Entra.",
         fix="Ask whoever gave it what for. If it is meant, acknowledge with the ticket, and put it into the definition"
         " in source control; prefer a group to a person, and the workspace to what is above it.",

@@ -58,12 +58,12 @@ RULE = ChangeRule(
         " had none, and a deployment that is added with no share, take requests from nobody and are not meant.",
         cli="stocktake changes --key KEY; stocktake history KIND KEY; stocktake lineage KIND KEY;"
         " az ml online-endpoint show -n KEY -g GROUP -w WORKSPACE --query traffic",
-        rest="GET .../workspaces/WORKSPACE/onlineEndpoints/KEY?api-version=2022-02-01-preview (properties.traffic), of"
-        " batch: .../batchEndpoints/KEY?api-version=2023-10-01 (properties.defaults). Who wrote it, in Log Analytics:"
-        ' AzureActivity | where _ResourceId endswith "endpoints/KEY" and OperationNameValue endswith'
-        ' "ENDPOINTS/WRITE" | project TimeGenerated, Caller, ActivityStatusValue. What was answered by whom, where'
-        ' traffic is logged: AmlOnlineEndpointTrafficLog | where EndpointName == "KEY" | summarize count() by'
-        " DeploymentName, bin(TimeGenerated, 1h)",
+        rest="GET .../workspaces/WORKSPACE/onlineEndpoints/KEY?api-version=2022-02-01-preview (properties.traffic),"
+        " of batch: .../batchEndpoints/KEY?api-version=2023-10-01 (properties.defaults). Who wrote it, in Log"
+        ' Analytics: `AzureActivity | where _ResourceId endswith "endpoints/KEY" and OperationNameValue endswith'
+        ' "ENDPOINTS/WRITE" | project TimeGenerated, Caller, ActivityStatusValue`. What was answered by whom, where'
+        ' traffic is logged: `AmlOnlineEndpointTrafficLog | where EndpointName == "KEY" | summarize count() by'
+        " DeploymentName, bin(TimeGenerated, 1h)`",
         portal="Azure ML studio: Endpoints, the endpoint, Deployment traffic allocation. Azure portal: the endpoint,"
         " Metrics, Requests per minute, split by deployment.",
         fix="Ask whoever is named as the actor, or else the owner, whether this step of a release was meant, and"

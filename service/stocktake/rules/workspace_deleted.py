@@ -37,10 +37,11 @@ RULE = StateRule(
         " storage account, key vault and registry are not deleted with it. stocktake keeps what it knew as it was last"
         " seen, and says so in every answer.",
         cli="stocktake status; stocktake history workspace workspace; az ml workspace list -g GROUP",
-        rest="GET /subscriptions/ID/providers/Microsoft.MachineLearningServices/deletedWorkspaces"
-        "?api-version=2024-04-01 lists those that can be brought back, where Azure offers it. Who deleted it, in Log"
-        ' Analytics: AzureActivity | where _ResourceId endswith "/workspaces/WORKSPACE" and OperationNameValue endswith'
-        ' "WORKSPACES/DELETE" | project TimeGenerated, Caller, ActivityStatusValue',
+        rest="GET"
+        " /subscriptions/ID/providers/Microsoft.MachineLearningServices/deletedWorkspaces?api-version=2024-04-01"
+        " lists those that can be brought back, where Azure offers it. Who deleted it, in Log Analytics:"
+        ' `AzureActivity | where _ResourceId endswith "/workspaces/WORKSPACE" and OperationNameValue endswith'
+        ' "WORKSPACES/DELETE" | project TimeGenerated, Caller, ActivityStatusValue`',
         portal="Azure portal: Azure Machine Learning, Manage deleted workspaces, Recently deleted.",
         fix="If it was not meant, recover it before `recoverable_until`. If it was, take it out of the configuration:"
         " what is known stays. A workspace that was moved to another group or subscription looks deleted at its old"

@@ -35,9 +35,9 @@ RULE = ChangeRule(
         " az ml workspace show -n WORKSPACE -g GROUP --query identity; az role assignment list --assignee PRINCIPAL"
         " --all",
         rest="GET .../workspaces/WORKSPACE?api-version=2024-10-01-preview (identity,"
-        " properties.primaryUserAssignedIdentity). Who wrote it, in Log Analytics: AzureActivity | where _ResourceId"
-        ' endswith "/workspaces/WORKSPACE" and OperationNameValue endswith "WORKSPACES/WRITE" | project TimeGenerated,'
-        " Caller, ActivityStatusValue",
+        " properties.primaryUserAssignedIdentity). Who wrote it, in Log Analytics: `AzureActivity | where _ResourceId"
+        ' endswith "/workspaces/WORKSPACE" and OperationNameValue endswith "WORKSPACES/WRITE" | project'
+        " TimeGenerated, Caller, ActivityStatusValue`",
         portal="Azure portal: the workspace, Settings, Identity; then Azure role assignments of the identity.",
         fix="Ask whoever is named as the actor whether it was meant. If it was, give the new principal the rights that"
         " it needs and take those of the old one away.",

@@ -65,9 +65,9 @@ RULE = ChangeRule(
         ' allowBlobPublicAccess}"',
         rest="GET .../workspaces/WORKSPACE?api-version=2024-10-01-preview (properties.publicNetworkAccess,"
         " properties.managedNetwork.isolationMode); GET .../storageAccounts/ACCOUNT?api-version=2023-05-01. Who wrote"
-        ' it, in Log Analytics: AzureActivity | where _ResourceId endswith "/workspaces/WORKSPACE" or _ResourceId'
+        ' it, in Log Analytics: `AzureActivity | where _ResourceId endswith "/workspaces/WORKSPACE" or _ResourceId'
         ' endswith "/storageaccounts/ACCOUNT" | where OperationNameValue endswith "/WRITE" | project TimeGenerated,'
-        " Caller, ActivityStatusValue",
+        " Caller, ActivityStatusValue`",
         portal="Azure portal: the workspace, Settings, Networking (Public access; Workspace managed outbound access);"
         " the storage account, Security + networking, Networking.",
         fix="Ask whoever is named as the actor whether it was approved, and until when. If it was opened for a repair,"
