@@ -29,7 +29,7 @@ def test_what_is_planted_is_found_and_nothing_else(pg_server: str, tmp_path: Pat
         azure_world([rule for rule in RULES if rule.id in played]),
         SCENARIOS,
         COMPANY,
-        number=int(asked or 30),
+        number=int(asked or 16),
         seed=seed,
         pg_server=pg_server,
         folder=tmp_path,

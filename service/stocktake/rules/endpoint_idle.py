@@ -42,8 +42,8 @@ RULE = StateRule(
         " nobody took down. How many requests it answers is in no list that stocktake reads: somebody may call it by"
         " name (the header azureml-model-deployment), and a deployment that has a share may still be called by nobody.",
         cli="stocktake show online_deployment KEY; az ml online-endpoint show -n ENDPOINT -g GROUP -w WORKSPACE --query"
-        " traffic; az monitor metrics list --resource DEPLOYMENT_ID --metric RequestsPerMinute --interval 1h"
-        " --offset 7d",
+        ' traffic; az monitor metrics list --resource ENDPOINT_ID --metric RequestsPerMinute --filter "deployment eq'
+        " 'NAME'\" --interval 1h --offset 7d",
         rest="GET .../onlineEndpoints/ENDPOINT?api-version=2022-02-01-preview (properties.traffic, mirrorTraffic)."
         " Where diagnostic settings send it, in Log Analytics: `AmlOnlineEndpointTrafficLog | where EndpointName =="
         ' "ENDPOINT" | summarize requests = count(), latest = max(TimeGenerated) by DeploymentName`',
