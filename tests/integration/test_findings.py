@@ -16,7 +16,7 @@ from stocktake.pipeline import judging
 from stocktake.rules import RULES
 from stocktake.rules import missing_owner as missing_owner_rule
 from stocktake.store import finding_list, retention
-from tests.integration.registry import Registry, found, history, look, stands
+from tests.integration.registry import JUDGED, Registry, found, history, look, stands
 from tests.integration.scripted import KEY, twelve_runs
 
 
@@ -340,7 +340,7 @@ def test_killed_between_publishing_and_judging_nothing_is_lost_and_nothing_said_
     def killed(*_: object) -> None:
         raise Killed
 
-    edits, *others = RULES  # changes come first: where the first of them kills it, nothing was judged yet
+    edits, *others = JUDGED  # changes come first: where the first of them kills it, nothing was judged yet
     with pytest.raises(Killed):
         look(engine, world, rules=[_with(edits, check=killed), *others])
     with engine.connect() as connection:

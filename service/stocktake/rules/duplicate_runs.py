@@ -19,7 +19,8 @@ _ASKS = Asks(
         ) r
         WHERE r.lifecycle = 'active' AND r.state = 'FINISHED' AND r.data_version <> ''
             AND r.params_digest <> '{params_digest({})}'
-            AND (r.code_version ~ '^[0-9a-f]{{7,64}}$' OR strpos(r.code_version, '@') > 0)
+            AND (strpos(r.code_version, '@') > 0
+                OR length(r.code_version) >= 7 AND translate(r.code_version, '0123456789abcdef', '') = '')
     ), ranked AS (
         SELECT workspace, key, start_time, end_time, row_number() OVER same AS place,
             first_value(key) OVER same AS first

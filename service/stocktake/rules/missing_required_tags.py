@@ -23,12 +23,15 @@ _ASKS = Asks(
     ), of_runs AS (
         SELECT m.workspace, m.key, t.tag, CAST(count(*) AS integer) AS runs, min(r.key) AS example
         FROM matched m CROSS JOIN LATERAL (
-            SELECT r.key, inventory.json_map(r.tags) AS has FROM inventory.run r
-            WHERE r.workspace = m.workspace AND r.experiment_id = m.key AND r.lifecycle = 'active'
-                AND r.start_time >= CAST(:now AS timestamptz) - CAST(:lookback AS interval)
-            ORDER BY r.start_time DESC LIMIT 1000
+            SELECT d.key, inventory.json_map(d.tags) AS has FROM (
+                SELECT r.asset_id FROM inventory.run r
+                WHERE r.workspace = m.workspace AND r.experiment_id = m.key AND r.lifecycle = 'active'
+                    AND r.start_time >= CAST(:now AS timestamptz) - CAST(:lookback AS interval)
+                    AND jsonb_array_length(m.run_tags) > 0
+                ORDER BY r.start_time DESC LIMIT 1000
+            ) latest JOIN inventory.run d USING (asset_id)
         ) r CROSS JOIN LATERAL jsonb_array_elements_text(m.run_tags) AS t (tag)
-        WHERE jsonb_array_length(m.run_tags) > 0 AND coalesce(r.has ->> t.tag, '') = ''
+        WHERE coalesce(r.has ->> t.tag, '') = ''
         GROUP BY m.workspace, m.key, t.tag
     ), lacking AS (SELECT * FROM own UNION SELECT * FROM of_runs)
     SELECT workspace, 'experiment' AS kind, key, jsonb_build_object(

@@ -7,23 +7,29 @@ from datetime import timedelta
 from stocktake.core.assets import Kind
 from stocktake.core.rules import Asks, Group, Severity, StateRule, Words
 
-# The latest sixty runs of an experiment tell: documents are read of no more, and only where more than one data set is.
+# The latest thirty runs of an experiment tell: documents are read of no more, and only where more than one data set is.
 _ASKS = Asks(
     template="""
     WITH lately AS (
-        SELECT e.workspace, e.key, r.key AS run, r.data_version, r.tags, r.params
+        SELECT e.workspace, e.key, r.asset_id
         FROM inventory.experiment e CROSS JOIN LATERAL (
-            SELECT r.key, r.data_version, inventory.json_map(r.tags) AS tags,
-                inventory.json_map(r.params) AS params,
-                count(*) OVER () AS runs, min(r.data_version) OVER () <> max(r.data_version) OVER () AS several
+            SELECT asset_id, count(*) OVER () AS runs,
+                min(data_version) OVER () <> max(data_version) OVER () AS several
             FROM (
-                SELECT * FROM inventory.run r WHERE r.workspace = e.workspace AND r.experiment_id = e.key
+                SELECT r.asset_id, r.data_version FROM inventory.run r
+                WHERE r.workspace = e.workspace AND r.experiment_id = e.key
                     AND r.start_time >= CAST(:now AS timestamptz) - CAST(:lookback AS interval)
                     AND r.lifecycle = 'active' AND r.data_version <> ''
-                ORDER BY r.start_time DESC LIMIT 60
-            ) r
+                ORDER BY r.start_time DESC LIMIT 30
+            ) latest
         ) r
         WHERE e.lifecycle = 'active' AND e.name <> 'Default' AND r.several AND r.runs >= 6
+    ), decoded AS (
+        SELECT l.workspace, l.key, d.run, d.data_version, inventory.json_map(d.document -> 'tags') AS tags,
+            inventory.json_map(d.document -> 'params') AS params
+        FROM lately l CROSS JOIN LATERAL (
+            SELECT r.key AS run, r.data_version, r.document FROM inventory.run r WHERE r.asset_id = l.asset_id OFFSET 0
+        ) d
     ), told AS (
         SELECT workspace, key, run, lower(regexp_replace(coalesce(nullif(tags ->> 'mlflow.source.git.repoURL', ''),
                 nullif(tags ->> 'azureml.git.repository_uri', ''), nullif(tags ->> 'mlflow.source.name', '')),
@@ -32,7 +38,7 @@ _ASKS = Asks(
                 FROM unnest(string_to_array(data_version, ', ')) AS one)
             || array_remove(ARRAY['model ' || coalesce(nullif(tags ->> 'estimator_name', ''),
                 nullif(tags ->> 'model_type', ''), nullif(params ->> 'model_type', ''))], NULL) AS traits
-        FROM lately
+        FROM decoded
     ), project AS (
         SELECT workspace, key, code, count(*) AS runs, min(run) AS example FROM told WHERE code <> ''
         GROUP BY workspace, key, code HAVING count(*) >= 3
@@ -73,7 +79,7 @@ RULE = StateRule(
         fix="Give each project an experiment of its own, and name it in its code. Runs cannot be moved: what matters is"
         " logged again.",
         rollback="Nothing to go back to.",
-        signal="Of the latest sixty runs of `hygiene.lookback` (30 days) that log data, each project must have three."
+        signal="Of the latest thirty runs of `hygiene.lookback` (30 days) that log data, each project must have three."
         " It resolves when the younger runs are of one project. It never pages.",
     ),
 )

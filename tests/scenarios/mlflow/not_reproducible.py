@@ -71,7 +71,8 @@ def a_run_that_nobody_registered(world: MlflowWorld, plot: Plot) -> Plays:
 
 def its_environment_lies_with_the_logged_model(world: MlflowWorld, plot: Plot) -> Plays:
     run = world.run(tags={"mlflow.docker.image.uri": ""})
-    key = world.version(world.model(), run, source=f"models:/{world.logged_model(run)}")
+    logged = world.logged_model(run)
+    key = world.version(world.model(), run, source=f"models:/{logged}", model_id=logged)
     plot.near_miss(RULE, "model_version", key)
     yield None
 

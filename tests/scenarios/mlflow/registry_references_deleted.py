@@ -34,7 +34,7 @@ def runs_of_a_deleted_experiment(world: MlflowWorld, plot: Plot) -> Plays:
 def a_deleted_logged_model(world: MlflowWorld, plot: Plot) -> Plays:
     run, model = world.run(), world.model()
     logged = world.logged_model(run)
-    world.version(model, run, source=f"models:/{logged}")
+    world.version(model, run, source=f"models:/{logged}", model_id=logged)
     yield None
     world.post(f"logged-models/{logged}", {}, "DELETE")
     plot.fault(RULE, "registered_model", model)

@@ -18,16 +18,16 @@ def its_run_is_gone(world: MlflowWorld, plot: Plot) -> Plays:
 
 
 def it_names_a_run_that_never_was(world: MlflowWorld, plot: Plot) -> Plays:
-    run, model = world.run(), world.model()
     nobody = f"{world.choose.getrandbits(128):032x}"
-    key = world.version(model, run, source=f"runs:/{nobody}/model")
-    plot.fault(RULE, "model_version", key)
+    key = world.version(world.model(), nobody)
+    for rule in (RULE, "model-version-lost-its-run"):
+        plot.fault(rule, "model_version", key)
     yield None
 
 
 def what_it_was_copied_from_was_deleted(world: MlflowWorld, plot: Plot) -> Plays:
     first, second = world.model(), world.model()
-    key = world.version(second, world.run(), source=f"models:/{first}/1")
+    key = world.version(second, None, source=f"models:/{first}/1")
     yield None
     world.post("model-versions/delete", {"name": first, "version": "1"}, "DELETE")
     plot.fault(RULE, "model_version", key)
@@ -49,14 +49,15 @@ def its_run_can_be_restored(world: MlflowWorld, plot: Plot) -> Plays:
 
 def it_lies_in_a_storage_of_its_own(world: MlflowWorld, plot: Plot) -> Plays:
     model = world.model()
-    for source in ("s3://models/x", "gs://models/x", "https://example.org/model"):
+    for source in ("s3://models/x", "gs://models/x", "wasbs://c@acc.blob.core.windows.net/x"):
         plot.near_miss(RULE, "model_version", world.version(model, world.run(), source=source))
     yield None
 
 
 def it_was_made_from_a_logged_model(world: MlflowWorld, plot: Plot) -> Plays:
     run, model = world.run(), world.model()
-    key = world.version(model, run, source=f"models:/{world.logged_model(run)}")
+    logged = world.logged_model(run)
+    key = world.version(model, run, source=f"models:/{logged}", model_id=logged)
     plot.near_miss(RULE, "model_version", key)
     yield None
 
