@@ -23,11 +23,15 @@ RULE = StateRule(
         JOIN inventory.online_endpoint e ON e.workspace = d.workspace AND e.key = d.endpoint
         JOIN inventory.coverage c ON c.workspace = d.workspace AND c.kind = 'online_deployment'
         JOIN inventory.coverage o ON o.workspace = d.workspace AND o.kind = 'online_endpoint'
-        CROSS JOIN LATERAL (SELECT coalesce(e.properties -> 'traffic', '{}'::jsonb) AS shares,
-            coalesce(e.properties -> 'mirrorTraffic', '{}'::jsonb) AS mirrored OFFSET 0) AS t
+        CROSS JOIN LATERAL (
+            SELECT CASE coalesce(jsonb_typeof(e.properties -> 'traffic'), 'none')
+                    WHEN 'object' THEN e.properties -> 'traffic' WHEN 'none' THEN '{}' END AS shares,
+                CASE coalesce(jsonb_typeof(e.properties -> 'mirrorTraffic'), 'none')
+                    WHEN 'object' THEN e.properties -> 'mirrorTraffic' WHEN 'none' THEN '{}' END AS mirrored OFFSET 0
+        ) AS t
         WHERE d.state = 'Succeeded' AND e.state = 'Succeeded'
             AND coalesce(d.document #>> '{sku,capacity}', '1') <> '0'
-            AND jsonb_typeof(t.shares) = 'object' AND jsonb_typeof(t.mirrored) = 'object'
+            AND t.shares IS NOT NULL AND t.mirrored IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM jsonb_each_text(t.mirrored) AS s (deployment, share)
                 WHERE s.share <> '0' AND lower(s.deployment) = lower(d.name))
             AND NOT EXISTS (SELECT 1 FROM jsonb_each_text(t.shares) AS s (deployment, share)

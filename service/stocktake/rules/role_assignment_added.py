@@ -37,7 +37,8 @@ RULE = StateRule(
         title="A role was given at a workspace",
         why="A principal may do what it could not when stocktake first looked: at the workspace itself, or at the group"
         " or the subscription above it (`given_at`), and then in every workspace below. Roles that may write or give"
-        " roles on can change models, read data and hide that they did.",
+        " roles on can change models, read data and hide that they did. A role that is activated for some hours"
+        " (Privileged Identity Management) is one for as long as it lasts.",
         cli="stocktake show role_assignment KEY; stocktake changes --kind role_assignment;"
         " az role assignment list --scope WORKSPACE_ID --include-inherited; az ad sp show --id PRINCIPAL (or: az ad"
         " user show, az ad group show)",
