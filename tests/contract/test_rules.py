@@ -96,7 +96,7 @@ def test_a_statement_is_held_to_what_those_of_operators_are_held_to(rule: StateR
 def test_a_statement_yields_the_four_columns_and_reads_the_public_views_alone(rule: StateRule, engine: Engine) -> None:
     read = set(re.findall(r"(?:FROM|JOIN)\s+(?!LATERAL)([a-z_.]+)\b(?!\s*\()", rule.statement))
     assert {name for name in read if "." in name}
-    named = set(re.findall(r"(\w+) AS \(", rule.statement))
+    named = set(re.findall(r"(\w+) AS (?:MATERIALIZED )?\(", rule.statement))
     assert {name for name in read if not name.startswith("inventory.")} <= named
     with engine.connect() as connection:
         given = {"now": None} if ":now" in rule.statement else {}

@@ -19,6 +19,8 @@ import httpx
 import pytest
 import yaml
 
+from stocktake.core.rules import Words
+from stocktake.rules import RULES
 from stocktake.store.finding_list import FindingRow
 from stocktake.telemetry import TelemetryConfig, setup_telemetry
 from stocktake.telemetry import instruments as i
@@ -194,13 +196,24 @@ def test_the_workbook_has_unique_names_and_known_parameters() -> None:
             assert used in known, f"{item['name']} uses the parameter {used}"
 
 
+def rule_queries() -> dict[str, str]:
+    """The queries in the words of the rules, each between backticks."""
+    found: dict[str, str] = {}
+    for rule in RULES:
+        words = " ".join(getattr(rule.words, name) for name in Words.__slots__)
+        queries = re.findall(r"`((?:AzureActivity|Aml\w+) \|[^`]*)`", words)
+        assert len(queries) == len(re.findall(r"(?:AzureActivity|Aml[A-Z]\w+) \|", words)), rule.id
+        found |= {f"{rule.id}, query {number}": query for number, query in enumerate(queries, 1)}
+    return found
+
+
 # -- the tools -----------------------------------------------------------------------------------------------------
 
 
 @needs_kusto
 def test_the_kusto_language_service_accepts_every_query() -> None:
     wrong = {"wrong column": "customMetrics | where nam == 'x'", "wrong word": "customMetrics | summarise n = count()"}
-    queries = {**workbook_queries(), **guide_queries(), **azure_alert_queries(), **wrong}
+    queries = {**workbook_queries(), **guide_queries(), **azure_alert_queries(), **rule_queries(), **wrong}
     told = json.loads(run("node", KQL / "check.mjs", given=json.dumps(queries)))
     assert all(told.pop(name) for name in wrong), "the check itself lets mistakes through"
     assert {name: errors for name, errors in told.items() if errors} == {}

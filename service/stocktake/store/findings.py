@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from stocktake.core import canonical
 from stocktake.core.findings import Finding, State, close
-from stocktake.core.rules import ChangeRule, Rule, StateRule
+from stocktake.core.rules import Rule, StateRule
 from stocktake.core.statements import asks_now, bindable
 from stocktake.store.claims import Claim
 from stocktake.store.judging import Unit
@@ -257,6 +257,12 @@ def columns(finding: Finding) -> dict[str, Any]:
     return values | {"state": str(finding.state), "evidence": canonical.encode(finding.evidence).decode()}
 
 
+def _change(evidence: Mapping[str, Any]) -> int | None:
+    """The change that a finding is about, where its evidence names one: who made that is told by the view."""
+    number = evidence.get("change")
+    return number if type(number) is int else None
+
+
 def _rows(names: Mapping[str, str]) -> str:
     """Arrays as rows: names and types of the columns."""
     arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in names.items())
@@ -328,7 +334,7 @@ def _row(draft: Draft) -> dict[str, Any]:
         "severity": str(draft.rule.severity),
         "kind": draft.subject.kind,
         "key": draft.subject.key,
-        "change_id": draft.finding.evidence.get("change") if isinstance(draft.rule, ChangeRule) else None,
+        "change_id": _change(draft.finding.evidence),
     }
 
 

@@ -240,6 +240,13 @@ version = Table(
         "kind",
         postgresql_where=text("valid_to IS NULL AND strpos(document, '[redacted:') > 0"),
     ),
+    Index(
+        "version_job_live",  # jobs that have not ended
+        "workspace_id",
+        postgresql_where=text(
+            "kind IN ('job', 'child_job') AND valid_to IS NULL AND state NOT IN ('Completed', 'Failed', 'Canceled')"
+        ),
+    ),
 )
 
 change = Table(
