@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 from stocktake.cli import app
 from stocktake.cli.runbook import pages
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Group, Rule, StateRule, Words
+from stocktake.core.rules import Group, Rule, Severity, StateRule, Words
 from stocktake.core.statements import at_time
 from stocktake.rules import RULES
 from stocktake.store import rule_check
@@ -120,3 +120,11 @@ def test_a_statement_can_be_asked_of_the_past_unless_it_reads_what_has_none(rule
         then = stack.enter_context(past(engine, rule, timedelta(seconds=30)))
         then.at(1, at)
         assert then.connection.exec_driver_sql(at_time(then.statement, f"TIMESTAMPTZ '{at}'")).all() == []
+
+
+def test_a_rule_that_guesses_says_so_and_does_not_page() -> None:
+    guessing = [rule for rule in RULES if "A guess" in rule.words.why]
+    assert {rule.id for rule in guessing} == {"duplicate-runs", "mixed-experiment", "parameter-mismatch"}
+    for rule in guessing:
+        assert rule.severity == Severity.INFO
+        assert "It never pages" in rule.words.signal
