@@ -134,6 +134,7 @@ def checked(engine: Engine, file: Path) -> Own | Problem:
         (HEAD + SELECT.replace("IS NULL", "IN (SELECT usename::text FROM pg_user)"), 11, "reads pg_catalog.pg_user"),
         (HEAD + SELECT.replace(":now", "now()"), 11, "write :now"),
         (HEAD + SELECT.replace(":now", "current_timestamp"), 11, "write :now"),
+        (HEAD + SELECT.replace("first_seen < :now", "age(first_seen) > '1 day'"), 11, "write age(:now, ...)"),
         (HEAD + SELECT.replace(":now", "pg_postmaster_start_time()"), 11, "functions that only compute"),
         (HEAD + SELECT.replace("owner", "pg_read_file('/etc/passwd')"), 11, "calls pg_read_file()"),
         (HEAD + SELECT.replace("owner", "query_to_xml('select 1', true, true, '')::text"), 11, "calls query_to_xml()"),
