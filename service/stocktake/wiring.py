@@ -22,7 +22,6 @@ from stocktake.core.redact import Redactor
 from stocktake.making import Shared, address, head_container, make_source, source_name
 from stocktake.reports import heads
 from stocktake.reports.heads import Head
-from stocktake.rules import RULES
 from stocktake.ruling import Ruling, load, refuse_unknown
 from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
@@ -217,11 +216,12 @@ class App:
         wanted = self.settings.telemetry.azure_monitor
         if wanted is None or wanted.findings == "off":
             return 0
-        told = 0
+        told, by_azure = 0, self.settings.azure_alerts
+        titles = {rule.id: rule.words.title for rule in load(self.settings).rules}
         with self.engine.connect() as connection:
             total = finding_list.number(connection, finding_list.TOLD)
             for row in finding_list.listed(connection, states=finding_list.TOLD, limit=wanted.findings_at_most):
-                self.telemetry.event(FINDING, _event(row, by_azure=self.settings.azure_alerts))
+                self.telemetry.event(FINDING, _event(row, titles.get(row.rule, row.rule), by_azure=by_azure))
                 told += 1
         self.telemetry.event(FINDINGS_TOLD, {"findings": str(total), "told": str(told)})
         return told
@@ -290,9 +290,8 @@ class App:
         )
 
 
-def _event(row: finding_list.FindingRow, *, by_azure: bool) -> dict[str, str]:
+def _event(row: finding_list.FindingRow, title: str, *, by_azure: bool) -> dict[str, str]:
     """A finding as an event's properties."""
-    title = next((rule.words.title for rule in RULES if rule.id == row.rule), row.rule)
     return {
         "finding": str(row.id),
         "fingerprint": row.fingerprint,

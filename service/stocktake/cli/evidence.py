@@ -135,7 +135,7 @@ def _write(
     artifacts: Sequence[Artifact],
 ) -> Told:
     from stocktake.reports import evidence as reports
-    from stocktake.rules import RULES
+    from stocktake.ruling import load
     from stocktake.store import evidence as store
 
     with engine.connect() as connection, connection.begin():
@@ -143,7 +143,7 @@ def _write(
         assert found is not None
         if when is None:  # what the last passes saw is to be vouched for, too
             store.settle(connection, found.workspace_id, key)
-    said = {rule.id: {"title": rule.words.title, "why": rule.words.why} for rule in RULES}
+    said = {rule.id: {"title": rule.words.title, "why": rule.words.why} for rule in load(current.settings()).rules}
     with (
         _beside(output) as file,
         engine.connect().execution_options(
