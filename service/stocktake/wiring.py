@@ -216,12 +216,12 @@ class App:
         wanted = self.settings.telemetry.azure_monitor
         if wanted is None or wanted.findings == "off":
             return 0
-        told = 0
+        told, by_azure = 0, self.settings.azure_alerts
         titles = {rule.id: rule.words.title for rule in load(self.settings).rules}
         with self.engine.connect() as connection:
             total = finding_list.number(connection, finding_list.TOLD)
             for row in finding_list.listed(connection, states=finding_list.TOLD, limit=wanted.findings_at_most):
-                self.telemetry.event(FINDING, _event(row, titles, by_azure=self.settings.azure_alerts))
+                self.telemetry.event(FINDING, _event(row, titles.get(row.rule, row.rule), by_azure=by_azure))
                 told += 1
         self.telemetry.event(FINDINGS_TOLD, {"findings": str(total), "told": str(told)})
         return told
@@ -290,7 +290,7 @@ class App:
         )
 
 
-def _event(row: finding_list.FindingRow, titles: Mapping[str, str], *, by_azure: bool) -> dict[str, str]:
+def _event(row: finding_list.FindingRow, title: str, *, by_azure: bool) -> dict[str, str]:
     """A finding as an event's properties."""
     return {
         "finding": str(row.id),

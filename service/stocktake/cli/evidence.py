@@ -19,7 +19,6 @@ from stocktake.cli.asking import Asked, missing, noted, opened
 from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.questions import none_found
 from stocktake.cli.render import Output, clean, say
-from stocktake.cli.rules import loaded
 from stocktake.cli.session import (
     AskedOption,
     AtOption,
@@ -136,6 +135,7 @@ def _write(
     artifacts: Sequence[Artifact],
 ) -> Told:
     from stocktake.reports import evidence as reports
+    from stocktake.ruling import load
     from stocktake.store import evidence as store
 
     with engine.connect() as connection, connection.begin():
@@ -143,7 +143,7 @@ def _write(
         assert found is not None
         if when is None:  # what the last passes saw is to be vouched for, too
             store.settle(connection, found.workspace_id, key)
-    said = {rule.id: {"title": rule.words.title, "why": rule.words.why} for rule in loaded(current.settings()).rules}
+    said = {rule.id: {"title": rule.words.title, "why": rule.words.why} for rule in load(current.settings()).rules}
     with (
         _beside(output) as file,
         engine.connect().execution_options(
