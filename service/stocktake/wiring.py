@@ -297,7 +297,7 @@ def _event(row: finding_list.FindingRow, title: str, *, by_azure: bool) -> dict[
         "fingerprint": row.fingerprint,
         "workspace": row.workspace,
         "rule": row.rule,
-        "title": titles.get(row.rule, row.rule),
+        "title": title,
         "severity": row.severity,
         "state": row.state,
         "kind": row.kind,
