@@ -20,6 +20,7 @@ def a_cluster_that_is_resized_and_nothing_moves(world: AzureWorld, plot: Plot) -
     plot.fault(RULE, "compute", name, after=_HOUR, looks=3)
     yield timedelta(minutes=70)
     yield None
+    yield None
     if world.choose.random() < 0.6:
         world.nodes(name, 4, running=4)
         world.inner(name, allocationState="Steady")
@@ -34,6 +35,7 @@ def it_does_not_get_the_nodes_it_wants(world: AzureWorld, plot: Plot) -> Plays:
     plot.fault(RULE, "compute", name, after=_HOUR, looks=3)
     yield timedelta(minutes=70)
     yield None
+    yield None
 
 
 def an_instance_that_never_arrives(world: AzureWorld, plot: Plot) -> Plays:
@@ -42,6 +44,7 @@ def an_instance_that_never_arrives(world: AzureWorld, plot: Plot) -> Plays:
     world.inner(name, state=world.choose.choice(("Starting", "Stopping", "Restarting", "SettingUp")))
     plot.fault(RULE, "compute", name, after=_HOUR, looks=3)
     yield timedelta(minutes=70)
+    yield None
     yield None
     if world.choose.random() < 0.6:
         world.inner(name, state="Running")
@@ -56,6 +59,7 @@ def it_failed(world: AzureWorld, plot: Plot) -> Plays:
     plot.fault(RULE, "compute", name, after=_HOUR, looks=3)
     yield timedelta(minutes=70)
     yield None
+    yield None
 
 
 def nodes_that_cannot_be_used(world: AzureWorld, plot: Plot) -> Plays:
@@ -64,6 +68,7 @@ def nodes_that_cannot_be_used(world: AzureWorld, plot: Plot) -> Plays:
     world.inner(name, currentNodeCount=2, targetNodeCount=2, nodeStateCounts=counts)
     plot.fault(RULE, "compute", name, after=_HOUR, looks=3)
     yield timedelta(minutes=70)
+    yield None
     yield None
 
 

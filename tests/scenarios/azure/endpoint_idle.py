@@ -17,6 +17,7 @@ def without_a_share_from_the_first_look_on(world: AzureWorld, plot: Plot) -> Pla
     plot.near_miss(RULE, "online_deployment", f"{endpoint}/blue")
     yield timedelta(hours=25)
     yield None
+    yield None
     if world.choose.random() < 0.6:
         world.main.edit("onlineEndpoints", endpoint, properties={"traffic": {"blue": 99, "green": 1}})
         plot.fault("traffic-shifted", "online_endpoint", endpoint)
@@ -30,6 +31,7 @@ def nobody_has_a_share(world: AzureWorld, plot: Plot) -> Plays:
         plot.fault(RULE, "online_deployment", f"{endpoint}/{name}", after=_DAY, looks=3)
     yield timedelta(hours=26)
     yield None
+    yield None
 
 
 def one_more_that_nobody_uses(world: AzureWorld, plot: Plot) -> Plays:
@@ -38,6 +40,7 @@ def one_more_that_nobody_uses(world: AzureWorld, plot: Plot) -> Plays:
     world.deployment(endpoint, "red")
     plot.fault(RULE, "online_deployment", f"{endpoint}/red", after=_DAY, looks=3)
     yield timedelta(hours=25)
+    yield None
     yield None
     if world.choose.random() < 0.5:
         world.shelf("onlineEndpoints", endpoint, "deployments").remove("red")
