@@ -16,11 +16,13 @@ from sqlalchemy.exc import DBAPIError
 from stocktake import discovering, pipeline
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError, SourceError
+from stocktake.core.governance import Governance
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.making import Shared, address, make_source, source_name
 from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
+from stocktake.settings.governing import governance
 from stocktake.settings.timing import period
 from stocktake.sources.azure_discovery import AzureDiscovery
 from stocktake.sources.azure_identity import CredentialConfig, Identities
@@ -170,9 +172,17 @@ class App:
             redactor=self.redactor,
             key=self.key,
             guard=Guard(share=self.settings.guard.share, assets=self.settings.guard.assets),
+            governance=self.governance(),
             progress=progress,
             stop=stop,
         )
+
+    def governance(self) -> Governance:
+        """What was agreed on, as the files say now; what is wrong with one is logged, and nothing else fails."""
+        agreed, wrong = governance(self.settings)
+        for exc in wrong:
+            log.error("a file of governance is left out", extra={"action": "governance_file", "error": str(exc)})
+        return agreed
 
     def age_limits(self, name: str) -> dict[Mode, float]:
         """Return how old a complete look may become, in seconds, by mode: the published staleness bound."""

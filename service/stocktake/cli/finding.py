@@ -99,7 +99,7 @@ def show(context: typer.Context, number: IdArgument, output: OutputOption = Outp
 
     with session(context).database() as connection:
         found = finding_list.shown(connection, number)
-    _write(_there(found, number), output)
+    write_one(there(found, number), output)
     return ExitCode.COMPLETE
 
 
@@ -125,17 +125,17 @@ def ack(
     settings = this.settings()
     with this.engine(settings) as engine:
         redactor = remembering_redactor(engine, settings, os.environ)
-        found = _there(
+        found = there(
             finding_list.acknowledged(engine, number, actor=operator(), reason=redactor.text(reason.strip())), number
         )
     if not finding_list.can_be_acknowledged(found.state):
         words = "is resolved" if found.state == State.RESOLVED else "did not open yet"
         raise Stop(ExitCode.REFUSED, f"Finding {number} {words}: there is nothing to take on. Nothing was changed.")
-    _write(found, output)
+    write_one(found, output)
     return ExitCode.COMPLETE
 
 
-def _there(found: FindingRow | None, number: int) -> FindingRow:
+def there(found: FindingRow | None, number: int) -> FindingRow:
     if found is None:
         raise Stop(ExitCode.NOT_FOUND, f"There is no finding {number}. `stocktake finding list` names those there are.")
     return found
@@ -165,7 +165,7 @@ def _line(row: FindingRow) -> list[str]:
     ]  # fmt: skip
 
 
-def _write(row: FindingRow, output: Output) -> None:
+def write_one(row: FindingRow, output: Output) -> None:
     rule = next((one for one in RULES if one.id == row.rule), None)
     made: dict[str, Any] = rows.record(row, rows.FINDING_SHOWN)
     made["history"] = [rows.record(one, rows.FINDING_EVENT) for one in row.history]
@@ -183,11 +183,13 @@ def _write(row: FindingRow, output: Output) -> None:
         ("Owner", row.owner or "unknown"),
         ("First seen", exact(row.first_seen)),
         ("Last seen", exact(row.last_seen)),
+        *([("Waived until", exact(row.waived_until))] if row.state == State.WAIVED and row.waived_until else []),
+        *([("Change window", row.change_window)] if row.change_window else []),
         *([("Done by", row.actor + (f" ({row.actor_source})" if row.actor_source else ""))] if row.actor else []),
         *((f"Evidence: {name}", shorten(value, 400)) for name, value in _flat(row.evidence)),
     ]
     for event in row.history:
-        by = f" by {event.actor}: {event.reason}" if event.actor else ""
+        by = f" by {event.actor}: {event.reason}" if event.actor else f": {event.reason}" if event.reason else ""
         lines.append((exact(event.at), f"{event.before or 'new'} -> {event.after}{by}"))
     lines += said(rule) if rule is not None else []
     write_table(["", ""], ([name, text] for name, text in lines))

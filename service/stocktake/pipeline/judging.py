@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from stocktake.core.errors import Fenced
 from stocktake.core.findings import Patience, Said, comes_back, fingerprint, step
 from stocktake.core.rules import ChangeRule, Rule, Seen, StateRule
+from stocktake.pipeline.governing import Governing
 from stocktake.store import claims, findings
 from stocktake.store.findings import Held
 
@@ -38,6 +39,7 @@ class Judging:
     rules: Sequence[Rule]
     key: bytes
     clean: Callable[[Any], Any]  # takes out what was removed since it was published
+    governing: Governing
     moves: Counter[str] = field(default_factory=Counter)
 
     def enrol(self) -> None:
@@ -51,6 +53,7 @@ class Judging:
     def judge(self, scan_id: int) -> None:
         """Judge what changed, then how things stand. Where the claim was taken over, whoever has it will judge."""
         with contextlib.suppress(Fenced):
+            self.governing.begin(scan_id)
             while self._changes(scan_id):
                 pass
             for rule in self.rules:
@@ -94,6 +97,7 @@ class Judging:
                     said = Said(complete=True, holds=verdict.holds, evidence=self.clean(verdict.evidence), again=True)
                     self._write(rule, known, said, now, scan_id, held, which, _subject(one))
             findings.advance(self.connection, self.claim, [rule.id for rule in behind], reached)
+            self.governing.settle(now, scan_id)
             return reached < last
 
     def _state(self, rule: StateRule, scan_id: int) -> None:
@@ -127,6 +131,7 @@ class Judging:
                     known = live[which]
                     self._write(rule, known, Said(complete=True), now, scan_id, live, which, known.subject)
                 findings.looked(self.connection, self.claim, rule.id, look.kind, now)
+            self.governing.settle(now, scan_id)
 
     def _write(
         self,
@@ -152,6 +157,7 @@ class Judging:
             findings.drop(self.connection, known)
             held.pop(which, None)
             return
+        self.governing.touch(rule.id)
         held[which] = findings.write(
             self.connection, self.claim, rule, which, known, after, subject, now=now, scan_id=scan_id
         )

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from stocktake.core.assets import Kind, Mode, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, ConfigError, SourceError, Stopped, Trouble
+from stocktake.core.governance import NOTHING_AGREED, Governance
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.core.rules import Rule
@@ -24,6 +25,7 @@ from stocktake.pipeline.absence import Ended, Judge
 from stocktake.pipeline.actors import Naming
 from stocktake.pipeline.beside import Beside
 from stocktake.pipeline.cutting import Part
+from stocktake.pipeline.governing import Governing
 from stocktake.pipeline.intake import Intake, epoch
 from stocktake.pipeline.judging import Judging
 from stocktake.pipeline.report import Progress, ScanReport, outcome, report
@@ -55,6 +57,7 @@ def scan(
     key: bytes,
     guard: Guard,
     rules: Sequence[Rule] = RULES,
+    governance: Governance = NOTHING_AGREED,
     owner: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -71,7 +74,10 @@ def scan(
         with conn.begin():  # after the claim: a redaction that comes later takes the claim away
             redactor = redactor.remembering(redactions.remembered(conn))
         clean = redactor.remembered.document
-        judging = Judging(connection=conn, claim=claim, clock=clock, rules=rules, key=key, clean=clean)
+        governing = Governing(connection=conn, claim=claim, governance=governance)
+        judging = Judging(
+            connection=conn, claim=claim, clock=clock, rules=rules, key=key, clean=clean, governing=governing
+        )
         judging.enrol()
         try:
             claims.settle(conn, claim, source_name, uri)

@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.discovery import DiscoverySettings
 from stocktake.settings.fields import Http, Model, Pattern, Variable, WorkspaceName, address
+from stocktake.settings.governance import GovernanceSettings
 from stocktake.settings.scheduling import ScheduleSettings
 from stocktake.settings.timing import Duration, Retention
 
@@ -318,6 +319,9 @@ class Settings(Model):
         description="Tags that name an owner; the first that is there wins, then the workspace's `owner`.",
     )
     production: ProductionSettings = Field(ProductionSettings(), description="Which model versions are production.")
+    governance: GovernanceSettings = Field(
+        GovernanceSettings(), description="Waivers, approved change windows and baselines."
+    )
     guard: GuardSettings = Field(GuardSettings(), description="When removals are withheld.")
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")
     web: WebSettings = Field(WebSettings(), description="The HTTP endpoint.")
