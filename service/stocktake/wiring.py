@@ -133,8 +133,10 @@ class App:
         *,
         progress: Callable[[pipeline.Progress], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
+        finding: int | None = None,
     ) -> pipeline.ScanReport:
-        """Take stock of a workspace once and tell telemetry. Raises what pipeline.scan raises."""
+        """Take stock of a workspace once and tell telemetry. Raises what pipeline.scan raises. With RECHECK it is only
+        about what one finding needs."""
         workspace = self.workspace(name)
         self.telemetry.watching(name)
         sources: list[Source] = []
@@ -147,7 +149,7 @@ class App:
             return sources[-1]
 
         try:
-            report = self._scan(workspace, mode, watched, progress, stop)
+            report = self._scan(workspace, mode, watched, progress, stop, finding)
         finally:
             self._running.difference_update(sources)
         self._tell(report)
@@ -160,6 +162,7 @@ class App:
         watched: Callable[[Callable[[], datetime]], Source],
         progress: Callable[[pipeline.Progress], None] | None,
         stop: Callable[[], bool],
+        finding: int | None,
     ) -> pipeline.ScanReport:
         return pipeline.scan(
             self.engine,
@@ -173,6 +176,7 @@ class App:
             key=self.key,
             guard=Guard(share=self.settings.guard.share, assets=self.settings.guard.assets),
             governance=self.governance(),
+            finding=finding,
             progress=progress,
             stop=stop,
         )

@@ -38,13 +38,14 @@ def agreed(*waivers: Waiver, **more: Any) -> Governance:
 
 def waiver(until: datetime | None = None, **patterns: Any) -> Waiver:
     until = until or datetime.now(UTC) + HOUR
-    given = {name: (value,) for name, value in patterns.items()}
+    given: dict[str, Any] = {name: (value,) for name, value in patterns.items()}
     return Waiver(covering=Covering(**given), owner="ada", reason="CHG-1", until=until, source="file.yaml:3")
 
 
 def window(since: timedelta, until: timedelta, margin: timedelta = timedelta(seconds=1), **patterns: Any) -> Window:
     now = datetime.now(UTC)
-    covering = Covering(**{name: (value,) for name, value in patterns.items()})
+    given: dict[str, Any] = {name: (value,) for name, value in patterns.items()}
+    covering = Covering(**given)
     when = Once(begins=now + since, ends=now + until)
     return Window(name="release-42", covering=covering, when=when, owner="ada", margin=margin)
 

@@ -21,12 +21,18 @@ IT = About(rule="missing-owner", workspace="prod-eu", kind="experiment", key="17
 
 
 def made(until: datetime = NOW + DAY, source: str = "waiver 1", **patterns: Any) -> Waiver:
-    given = {name: (value,) if isinstance(value, str) else value for name, value in patterns.items()}
+    given: dict[str, Any] = {name: (value,) if isinstance(value, str) else value for name, value in patterns.items()}
     return Waiver(covering=Covering(**given), owner="ada", reason="CHG-1", until=until, source=source)
 
 
 def finding(state: State = State.OPEN, **more: Any) -> Finding:
-    given = {"state": state, "since": NOW - DAY, "first_seen": NOW - DAY, "last_seen": NOW, "evidence": {}}
+    given: dict[str, Any] = {
+        "state": state,
+        "since": NOW - DAY,
+        "first_seen": NOW - DAY,
+        "last_seen": NOW,
+        "evidence": {},
+    }
     return Finding(**(given | more))
 
 
@@ -109,7 +115,12 @@ def test_a_waiver_shows_nobody_that_what_is_stale_was_seen() -> None:
 
 
 def window(**more: Any) -> Window:
-    given = {"name": "release", "covering": Covering(), "when": Once(begins=NOW, ends=NOW + 2 * HOUR), "owner": "ada"}
+    given: dict[str, Any] = {
+        "name": "release",
+        "covering": Covering(),
+        "when": Once(begins=NOW, ends=NOW + 2 * HOUR),
+        "owner": "ada",
+    }
     return Window(**(given | more))
 
 

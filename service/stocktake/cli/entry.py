@@ -24,6 +24,7 @@ from stocktake.cli import (
     operate,
     production,
     questions,
+    rechecking,  # noqa: F401 - a command of `finding`
     reconcile,
     removal,
     rules,
