@@ -19,8 +19,10 @@ from stocktake.core.errors import ConfigError, SourceError
 from stocktake.core.governance import Governance
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
+from stocktake.core.rules import bound
 from stocktake.making import Shared, address, make_source, source_name
-from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
+from stocktake.rules import RULES
+from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key, ruling
 from stocktake.settings.environment import secret
 from stocktake.settings.governing import governance
 from stocktake.settings.timing import period
@@ -177,6 +179,7 @@ class App:
             guard=Guard(share=self.settings.guard.share, assets=self.settings.guard.assets),
             governance=self.governance(),
             finding=finding,
+            rules=bound(RULES, ruling.parameters(self.settings, workspace)),
             progress=progress,
             stop=stop,
         )

@@ -80,13 +80,13 @@ def field_changes(before: Any, after: Any, path: str = "") -> Iterator[FieldChan
             one = before.get(name)
             if type(one) is str and one == after.get(name):
                 continue  # nearly all of a document, and nothing else in it compares as cheaply
-            step = _step(path, name)
+            where = step(path, name)
             if name not in after:
-                yield FieldChange(path=step, before=before[name], after=None)
+                yield FieldChange(path=where, before=before[name], after=None)
             elif name not in before:
-                yield FieldChange(path=step, before=None, after=after[name])
+                yield FieldChange(path=where, before=None, after=after[name])
             else:
-                yield from field_changes(before[name], after[name], step)
+                yield from field_changes(before[name], after[name], where)
     elif before != after or type(before) is not type(after) or _told_apart(before, after):
         yield FieldChange(path=path, before=before, after=after)
 
@@ -148,7 +148,8 @@ def author(document: Mapping[str, Any]) -> str | None:
     return value if isinstance(value, str) and value not in ("", "unknown") else None
 
 
-def _step(path: str, name: str) -> str:
+def step(path: str, name: str) -> str:
+    """The path of a name below another path."""
     if _SHORTHAND.match(name):
         return f"{path}.{name}" if path else name
     quoted = json.dumps(name, ensure_ascii=False)[1:-1].replace("'", "\\'").replace('\\"', '"')

@@ -7,10 +7,11 @@ what it does not yield counts as not so, and therefore it is asked only where wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from stocktake.core.assets import ChangeType, Kind
@@ -55,6 +56,7 @@ class Seen:
     state_before: str | None  # the state in the version that this change ended
     part_of: int | None = None  # the change that tells the story
     parts: int = 0  # changes that this one tells the story of
+    document_before: Mapping[str, Any] | None = None  # of what was deleted or purged, where it may have been production
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +69,18 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRule:
-    """A rule about single changes. `check` is given the evidence of the finding that there is, or None."""
+    """A rule about single changes. `check` is given the evidence of the finding that there is, or None; and, by their
+    names, those of its `parameters` that the configuration gives."""
 
     id: str
     severity: Severity
     words: Words
     kinds: Collection[Kind]
     types: Collection[ChangeType]
-    check: Callable[[Seen, Mapping[str, Any] | None], Verdict | None]
+    check: Callable[..., Verdict | None]
     opens_after: int = 1
     resolves_after: int = 1
+    parameters: Collection[str] = ()
 
     def about(self, change: Seen) -> bool:
         """Whether a change is one that this rule looks at."""
@@ -85,7 +89,8 @@ class ChangeRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateRule:
-    """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time.
+    """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time, and
+    `:name` one of its `parameters`, as it is here or as the configuration says.
 
     It is judged kind by kind (`kinds`), each where it was completely listed and `needs` were as well. A rule without
     kinds is about our own ledger, which is always whole: each judging is a look.
@@ -99,6 +104,7 @@ class StateRule:
     needs: Collection[Kind] = ()
     opens_after: int = 1  # complete looks for which it must hold
     resolves_after: int = 1  # complete looks for which it must not
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def of_ledger(self) -> bool:
@@ -107,6 +113,18 @@ class StateRule:
 
 
 Rule = ChangeRule | StateRule
+
+
+def bound(rules: Iterable[Rule], given: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """The rules with those of their parameters that are given in place of their own."""
+    made: list[Rule] = []
+    for rule in rules:
+        own = {name: given[name] for name in rule.parameters if name in given}
+        if isinstance(rule, StateRule):
+            made.append(replace(rule, parameters={**rule.parameters, **own}))
+        else:
+            made.append(replace(rule, check=partial(rule.check, **own)) if own else rule)
+    return tuple(made)
 
 
 def facts(change: Seen) -> dict[str, Any]:
@@ -124,17 +142,17 @@ def edited(
     change: Seen, held: Mapping[str, Any] | None, matters: Callable[[Mapping[str, Any]], bool]
 ) -> Verdict | None:
     """Add the fields of a change to those that a finding holds already: what is again as it was at first drops out."""
-    known = {field["path"]: field for field in (held or {}).get("fields", ())}
+    known = {one["path"]: one for one in (held or {}).get("fields", ())}
     touched = False
-    for field in change.fields:
-        path = field["path"]
-        first = known[path]["before"] if path in known else field.get("before")
-        if path not in known and not matters(field):
+    for one in change.fields:
+        path = one["path"]
+        first = known[path]["before"] if path in known else one.get("before")
+        if path not in known and not matters(one):
             continue
         touched = True
         known.pop(path, None)
-        if first != field.get("after"):
-            known[path] = {"path": path, "before": first, "after": field.get("after")}
+        if first != one.get("after"):
+            known[path] = {"path": path, "before": first, "after": one.get("after")}
     if not touched:
         return None
     return Verdict(holds=bool(known), evidence=facts(change) | {"fields": list(known.values())})

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 from stocktake.core import canonical
 from stocktake.core.assets import ChangeType, Kind
 from stocktake.core.findings import Finding, Policy, State
+from stocktake.core.production import ENDPOINTS
 from stocktake.core.rules import ChangeRule, Rule, Seen, StateRule
 from stocktake.store.claims import Claim
 
@@ -124,6 +125,7 @@ def advance(connection: Connection, claim: Claim, rules: Collection[str], reache
 _CHANGES = """
 SELECT c.change_id, c.kind, a.key, c.name, c.type, c.fields, c.not_before, c.not_after,
     c.scan_id, c.part_of, p.state AS state_before,
+    CASE WHEN c.type IN ('deleted', 'purged') AND c.kind = ANY(:serving) THEN p.document END AS document_before,
     (SELECT count(*) FROM change i WHERE i.part_of = c.change_id) AS parts
 FROM change c JOIN asset a USING (asset_id)
 LEFT JOIN version p ON p.asset_id = c.asset_id AND p.valid_to = c.at
@@ -131,6 +133,10 @@ WHERE c.workspace_id = :wid AND c.change_id > :after AND c.change_id <= :last
     AND c.kind = ANY(:kinds) AND c.type = ANY(:types)
 ORDER BY c.change_id LIMIT :limit
 """
+
+
+#: Kinds whose documents say what is production.
+_SERVING = (Kind.REGISTERED_MODEL, Kind.MODEL_VERSION, *ENDPOINTS)
 
 
 def changes_after(
@@ -146,6 +152,7 @@ def changes_after(
             "kinds": sorted({str(kind) for rule in rules for kind in rule.kinds}),
             "types": sorted({str(one) for rule in rules for one in rule.types}),
             "limit": limit,
+            "serving": [str(kind) for kind in _SERVING],
         },
     ).all()
     seen = [
@@ -163,6 +170,7 @@ def changes_after(
             state_before=row.state_before,
             part_of=row.part_of,
             parts=row.parts,
+            document_before=canonical.decode(row.document_before) if row.document_before is not None else None,
         )
         for row in rows
     ]
@@ -209,7 +217,7 @@ def ask(
             f"SELECT kind, key, CAST(evidence AS text) AS evidence FROM ({rule.statement}) AS said"
             " WHERE workspace = :workspace"
         ),
-        {"workspace": claim.workspace} | ({"now": now} if ":now" in rule.statement else {}),
+        {"workspace": claim.workspace, **rule.parameters} | ({"now": now} if ":now" in rule.statement else {}),
     )
     return {(row.kind, row.key): canonical.decode(row.evidence) for row in rows}
 
