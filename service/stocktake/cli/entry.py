@@ -18,6 +18,7 @@ from stocktake.cli import (
     download,
     fetches,
     finding,
+    gating,
     lineage,
     moving,
     ondemand,
@@ -123,6 +124,7 @@ app.command("fetches")(fetches.fetches)
 app.add_typer(scans.scope)
 app.add_typer(finding.finding)
 app.add_typer(waiving.waiver)
+app.add_typer(gating.check)
 app.add_typer(rules.rules)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)

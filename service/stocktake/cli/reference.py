@@ -32,6 +32,7 @@ _OBJECTS = (
     ("`discover`", "workspace found, or scope not looked at", rows.DISCOVERED, ("tags",)),
     ("`finding list`", "finding", rows.FINDING, ("evidence",)),
     ("`finding show`, `finding ack`", "finding (no list)", rows.FINDING_SHOWN, ()),
+    ("`check model`, `check run`", "asset", rows.GATE, ()),
     ("`finding waive`, `finding recheck`", "finding (no list)", rows.FINDING_SHOWN, ()),
     ("`waiver list`, `waiver add`, `waiver end`", "waiver", rows.WAIVER, ()),
     ("`rules list`, `rules show`", "rule", rows.RULE, tuple(set(rows.RULE) - set(rows.RULE_TSV))),

@@ -81,6 +81,9 @@ WAIVER = (
     "id", "source", "rules", "workspaces", "kinds", "assets", "exact", "owner", "reason", "actor", "began_at", "until",
     "state", "ended_at", "ended_by", "end_reason",
 )  # fmt: skip
+GATE = ("workspace", "kind", "key", "asked", "at", "verdict", "checks")
+GATE_CHECK = ("check", "result", "words", "details")
+GATE_TSV = ("workspace", "kind", "key", *GATE_CHECK)
 RULE = (
     "id", "severity", "sort", "kinds", "needs", "opens_after", "resolves_after", "title", "why", "inspect_cli",
     "inspect_rest", "inspect_portal", "fix", "rollback", "signal", "runbook", "statement",

@@ -17,6 +17,7 @@ from stocktake.cli.session import OutputOption, kind, kinds, now, operator, sess
 from stocktake.cli.times import TimeError, ago, exact, parse_time
 from stocktake.core.covering import Covering
 from stocktake.core.findings import State
+from stocktake.core.gate import CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,7 +98,13 @@ def add(
     until: UntilOption,
     reason: ReasonOption,
     rule: Annotated[
-        str, typer.Option("--rule", metavar="RULE", help="Which rule, with * and ?.", autocompletion=ids)
+        str,
+        typer.Option(
+            "--rule",
+            metavar="RULE",
+            help="Which rule, with * and ?; or a check before a release, as `check-artifacts`.",
+            autocompletion=ids,
+        ),
     ] = "*",
     workspace: Annotated[
         str, typer.Option("--workspace", "-w", metavar="NAME", help="Which workspace, with * and ?.")
@@ -115,7 +122,7 @@ def add(
     from stocktake.store import waivers
 
     this, at, why = session(context), _until(until), _why(reason)
-    if not _is_pattern(rule):
+    if not _is_pattern(rule) and rule.removeprefix("check-") not in CHECKS:
         find(rule)
     if not _is_pattern(what):
         what = str(kind(what))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
@@ -178,3 +178,33 @@ def _weekly(value: str, zone: str) -> Weekly:
     if int(match[2]) > 23 or int(match[4]) > 24 or (int(match[4]) == 24 and ends.minute):
         raise ValueError(problem)
     return Weekly(days=frozenset(days), begins=begins, ends=ends, zone=ZoneInfo(zone))
+
+
+class GateSettings(Model):
+    """What `stocktake check` asks for, besides what `hygiene` and `production` say."""
+
+    required_tags: tuple[str, ...] = Field(
+        (),
+        description="Tags that the run, or the model version, must bear: `name`, or `name=value`.",
+        examples=[["reviewed=yes", "team"]],
+    )
+    counts: Literal["critical", "warning", "info"] = Field(
+        "warning", description="The least severity of an open finding that fails the check."
+    )
+    max_age: Duration | None = Field(
+        None, description="How old the last complete look may be. By default as old as the schedule of sweeps allows."
+    )
+
+    @field_validator("required_tags")
+    @classmethod
+    def _tags(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not one.partition("=")[0].strip() for one in value):
+            raise ValueError("holds a tag without a name. Write name, or name=value")
+        return value
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Names, and values; * stands for any."""
+        return {
+            name: value if equals else "*" for name, equals, value in (t.partition("=") for t in self.required_tags)
+        }

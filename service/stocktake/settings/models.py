@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.discovery import DiscoverySettings
 from stocktake.settings.fields import Http, Model, Pattern, Variable, WorkspaceName, address
-from stocktake.settings.governance import GovernanceSettings
+from stocktake.settings.governance import GateSettings, GovernanceSettings
 from stocktake.settings.hygiene import HygieneSettings
 from stocktake.settings.scheduling import ScheduleSettings
 from stocktake.settings.timing import Duration, Retention
@@ -323,6 +323,7 @@ class Settings(Model):
     governance: GovernanceSettings = Field(
         GovernanceSettings(), description="Waivers, approved change windows and baselines."
     )
+    gate: GateSettings = Field(GateSettings(), description="What the check before a release asks for.")
     hygiene: HygieneSettings = Field(HygieneSettings(), description="What the rules about good order go by.")
     guard: GuardSettings = Field(GuardSettings(), description="When removals are withheld.")
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")
