@@ -88,8 +88,12 @@ def facts(connection: Connection, workspace: str, kind: Kind, key: str, asked: A
     graph = Graph(connection, workspace, None)
     back = walk(Node(kind, key), graph.touching, back=True)
     nodes = list(dict.fromkeys([Node(kind, key), *(end for edge in back.edges for end in (edge.source, edge.target))]))
+    ends = list(_ends(connection, workspace, nodes, graph))
     if registered is not None:
         nodes.append(Node(Kind.REGISTERED_MODEL, registered.thing.key))
+        if registered.thing.presence != Presence.ACTIVE:
+            model_is = registered.thing
+            ends.append(End(kind=model_is.kind, key=model_is.key, standing=model_is.presence, gone=True))
     return Facts(
         workspace=workspace,
         subject=one,
@@ -100,7 +104,7 @@ def facts(connection: Connection, workspace: str, kind: Kind, key: str, asked: A
         logged=logged.thing if logged is not None else None,
         made_from=_made_from(run, job, back, home) if made_by is not None else {},
         edits=_edits(connection, workspace, run) if run is not None else Edits(observed=False),
-        ends=list(_ends(connection, workspace, nodes, graph)),
+        ends=ends,
         cut=back.cut,
         looks=list(_looks(connection, workspace, kind, run, job)),
         bound=asked.bound,
