@@ -14,6 +14,7 @@ import typer
 
 from stocktake import __version__
 from stocktake.cli import (
+    baselines,
     discover,
     download,
     fetches,
@@ -125,6 +126,7 @@ app.add_typer(scans.scope)
 app.add_typer(finding.finding)
 app.add_typer(waiving.waiver)
 app.add_typer(gating.check)
+app.add_typer(baselines.baseline)
 app.add_typer(rules.rules)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)

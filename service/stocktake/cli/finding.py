@@ -201,6 +201,10 @@ def _flat(evidence: Any) -> list[tuple[str, Any]]:
     for name, value in evidence.items():
         if name == "fields":
             lines += [(f["path"], f"{shorten(f['before'])} -> {shorten(f['after'])}") for f in value]
+        elif name == "differs":
+            lines += [
+                (f["path"], f"{shorten(f['baseline'])} in the baseline, is {shorten(f['actual'])}") for f in value
+            ]
         else:
             lines.append((name, value))
     return lines

@@ -32,6 +32,7 @@ _OBJECTS = (
     ("`discover`", "workspace found, or scope not looked at", rows.DISCOVERED, ("tags",)),
     ("`finding list`", "finding", rows.FINDING, ("evidence",)),
     ("`finding show`, `finding ack`", "finding (no list)", rows.FINDING_SHOWN, ()),
+    ("`baseline diff`", "field that differs", rows.OFF_BASELINE, ()),
     ("`check model`, `check run`", "asset", rows.GATE, ()),
     ("`finding waive`, `finding recheck`", "finding (no list)", rows.FINDING_SHOWN, ()),
     ("`waiver list`, `waiver add`, `waiver end`", "waiver", rows.WAIVER, ()),

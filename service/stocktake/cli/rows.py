@@ -81,6 +81,7 @@ WAIVER = (
     "id", "source", "rules", "workspaces", "kinds", "assets", "exact", "owner", "reason", "actor", "began_at", "until",
     "state", "ended_at", "ended_by", "end_reason",
 )  # fmt: skip
+OFF_BASELINE = ("workspace", "kind", "key", "name", "what", "path", "baseline", "actual", "source")
 GATE = ("workspace", "kind", "key", "asked", "at", "verdict", "checks")
 GATE_CHECK = ("check", "result", "words", "details")
 GATE_TSV = ("workspace", "kind", "key", *GATE_CHECK)

@@ -6,8 +6,10 @@ Findings are written by judging alone; this only takes from them, or gives back,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -15,7 +17,7 @@ from stocktake.core.findings import State
 from stocktake.core.governance import Governance
 from stocktake.core.waivers import Waiver, judged
 from stocktake.core.windows import inside
-from stocktake.store import claims, waivers
+from stocktake.store import baselines, claims, waivers
 from stocktake.store.waivers import Standing
 
 
@@ -26,14 +28,19 @@ class Governing:
     connection: Connection
     claim: claims.Claim
     governance: Governance = field(default_factory=Governance)
+    clean: Callable[[Any], Any] = lambda value: value  # takes out what was removed since it was published
     _touched: set[str] = field(default_factory=set)
 
     def begin(self, scan_id: int) -> None:
-        """Before the rules are asked: waive what a new waiver covers, and open again what none covers any more."""
+        """Before the rules are asked: waive what a new waiver covers, open again what none covers any more, and reckon
+        what is not as the baselines say."""
         with self.connection.begin():
             claims.fence(self.connection, self.claim)
             now = _now(self.connection)
             apply(self.connection, self.claim.workspace_id, self.governance, now, scan_id=scan_id)
+            if self.governance.whole:  # else what differs stands as it was reckoned last
+                found = baselines.differences(self.connection, self.claim.workspace, self.governance.baselines)
+                baselines.keep(self.connection, self.claim.workspace_id, found, self.clean)
 
     def touch(self, rule: str) -> None:
         """A finding of a rule was written in this transaction."""

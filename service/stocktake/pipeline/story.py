@@ -76,7 +76,7 @@ def scan(
         with conn.begin():  # after the claim: a redaction that comes later takes the claim away
             redactor = redactor.remembering(redactions.remembered(conn))
         clean = redactor.remembered.document
-        governing = Governing(connection=conn, claim=claim, governance=governance)
+        governing = Governing(connection=conn, claim=claim, governance=governance, clean=clean)
         judging = Judging(
             connection=conn, claim=claim, clock=clock, rules=rules, key=key, clean=clean, governing=governing
         )

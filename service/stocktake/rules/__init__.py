@@ -11,6 +11,7 @@ from stocktake.rules import (
     missing_owner,
     model_alias_moved,
     model_version_lost_its_run,
+    off_baseline,
     run_deleted,
     run_edited_after_finish,
     stale_running,
@@ -26,4 +27,5 @@ RULES: tuple[Rule, ...] = (
     mass_removal_withheld.RULE,
     missing_owner.RULE,
     stale_running.RULE,
+    off_baseline.RULE,
 )
