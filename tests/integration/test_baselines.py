@@ -17,11 +17,12 @@ from stocktake.demo.azure.content import Size
 from stocktake.demo.azure.estate import Estate
 from stocktake.demo.azure.workspace import Workspace
 from stocktake.settings.governing import read_file
+from stocktake.sources.azureml import AzureMl
 from tests.azure.server import AzureServer, served
 from tests.integration.registry import Registry, found, look, stands
 from tests.integration.scripted import scan
 from tests.integration.test_cli import Answer, Cli, configured
-from tests.servers.azureml import azureml_source
+from tests.servers.azureml import azureml_config
 
 FILE = """\
 # who may change this: the platform team
@@ -268,7 +269,7 @@ def test_what_is_done_in_the_portal_shows_against_a_baseline_of_azure(
 
     def sweep() -> None:
         agreed = governance(target) if target.exists() else Governance()
-        source: Any = lambda _, now: azureml_source(server, workspace)  # noqa: E731
+        source: Any = lambda _, now: AzureMl(azureml_config(server, workspace), now)  # noqa: E731
         assert scan(engine, Registry(), workspace="az", source=source, governance=agreed).state == "complete"
 
     def off() -> set[tuple[str, str]]:
@@ -284,7 +285,7 @@ def test_what_is_done_in_the_portal_shows_against_a_baseline_of_azure(
     assert off() == set()
     endpoint = next(iter(one["name"] for one in said["endpoints"] if one["kind"] == "online" and one.get("traffic")))
     workspace.shift_traffic(endpoint, {"elsewhere": 100})
-    workspace.edit_workspace(publicNetworkAccess="Disabled")
+    workspace.edit_workspace(properties={"publicNetworkAccess": "Disabled"})
     workspace.edit_storage(publicNetworkAccess="Disabled")
     sweep()
     assert off() == {("online_endpoint", "differs"), ("workspace", "differs"), ("storage_account", "differs")}
