@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from stocktake.core.assets import Kind
 from stocktake.core.baseline import Actual, Baseline, Wanted, actual, compare, role_name
 from stocktake.settings.baseline import BaselineFile
+from stocktake.settings.reference import baseline_markdown
 
 
 def wanted(kind: Kind = Kind.EXPERIMENT, name: str = "e", **fields: Any) -> Baseline:
@@ -119,3 +121,10 @@ def test_a_file_becomes_what_is_compared() -> None:
 def test_a_file_that_means_nothing_is_refused_in_words(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         BaselineFile.model_validate(GOOD | changes)
+
+
+def test_the_reference_page_is_what_the_models_say() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "baseline.md"
+    assert page.read_text() == baseline_markdown(), (
+        "python -m stocktake.settings --baseline > docs/reference/baseline.md"
+    )

@@ -15,9 +15,8 @@ RULE = StateRule(
         title="It is not as its baseline says",
         why="The baseline in source control is what was reviewed and approved. What differs from it was changed past"
         " the review, in the portal or by a script, or the change was approved and nobody wrote it down.",
-        cli="stocktake finding show ID (both sides are in the evidence, and the line of the file); stocktake baseline"
-        " diff -w WORKSPACE; stocktake changes --kind KIND --key KEY",
-        rest="The view inventory.off_baseline holds what differs now. GET the resource itself with the resource manager"
+        cli="stocktake finding show ID; stocktake baseline diff -w WORKSPACE; stocktake changes --kind KIND --key KEY",
+        rest="The view inventory.off_baseline holds what differs now, both sides and the line of the file. GET the resource itself with the resource manager"
         " (endpoints, workspace, role assignments), or experiments/get and registered-models/get of MLflow.",
         portal="Azure portal or studio: the resource, Activity log and JSON view. MLflow: the page of the experiment or"
         " the model.",
