@@ -16,8 +16,9 @@ RULE = StateRule(
         why="The baseline in source control is what was reviewed and approved. What differs from it was changed past"
         " the review, in the portal or by a script, or the change was approved and nobody wrote it down.",
         cli="stocktake finding show ID; stocktake baseline diff -w WORKSPACE; stocktake changes --kind KIND --key KEY",
-        rest="The view inventory.off_baseline holds what differs now, both sides and the line of the file. GET the resource itself with the resource manager"
-        " (endpoints, workspace, role assignments), or experiments/get and registered-models/get of MLflow.",
+        rest="The view inventory.off_baseline holds what differs now, both sides and the line of the file. GET the"
+        " resource itself of the resource manager (endpoints, workspace, role assignments), or of MLflow"
+        " (experiments/get, registered-models/get).",
         portal="Azure portal or studio: the resource, Activity log and JSON view. MLflow: the page of the experiment or"
         " the model.",
         fix="If the change was meant, write it into the file by a reviewed change: `stocktake baseline update FILE`"
