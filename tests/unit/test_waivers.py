@@ -7,6 +7,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stocktake.core.covering import About, Covering
@@ -202,3 +204,35 @@ def test_a_waiver_names_something_and_ends_with_its_day() -> None:
         WaiverSettings.model_validate(given | {"rule": ["*"]})
     with pytest.raises(ValidationError, match="is not a time"):
         WaiverSettings.model_validate(given | {"until": "next year"})
+
+
+@given(
+    state=st.sampled_from(State),
+    acknowledged=st.booleans(),
+    before=st.none() | st.integers(-2, 2),
+    untils=st.lists(st.tuples(st.integers(-2, 2), st.booleans()), max_size=4),
+    whole=st.booleans(),
+)
+def test_whatever_stands_and_whatever_was_agreed_on_it_is_judged_once(
+    state: State, acknowledged: bool, before: int | None, untils: list[tuple[int, bool]], whole: bool
+) -> None:
+    """What runs and covers it waives it; what is judged again is as it is; nothing is open that is excepted."""
+    one = finding(
+        state,
+        acknowledged_at=NOW - DAY if acknowledged else None,
+        waived_until=NOW + before * DAY if before is not None else None,
+    )
+    agreed = [made(NOW + days * DAY, assets="17" if covers else "18") for days, covers in untils]
+    runs = any(days > 0 and covers for days, covers in untils)
+    move = judged(one, IT, agreed, NOW, whole=whole)
+    after = move.finding if move is not None else one
+    assert judged(after, IT, agreed, NOW, whole=whole) is None
+    if state in (State.PENDING, State.RESOLVED):
+        assert move is None
+    elif runs:
+        assert after.state in (State.WAIVED, State.STALE)
+        assert after.waived_until is not None
+        assert after.waived_until > NOW
+    elif whole:
+        assert after.state != State.WAIVED
+        assert after.waived_until is None or after.waived_until <= NOW

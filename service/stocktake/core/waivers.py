@@ -61,17 +61,16 @@ def judged(
             return None
         made = waive(finding, found.until, now)
         return Move(finding=made, actor=found.actor or found.owner, reason=told(found)) if made is not None else None
-    if finding.waived_until is None:
-        return None
-    over = finding.waived_until <= now
-    if over and finding.state != State.WAIVED:
+    until = finding.waived_until
+    over = until is None or until <= now
+    if finding.state != State.WAIVED and over:
         return None
     if not over and not whole:
         return None
-    freed = replace(finding, waived_until=finding.waived_until if over else None)
+    freed = replace(finding, waived_until=until if over else None)
     if finding.state == State.WAIVED:
         freed = replace(freed, state=freed.rest(now), since=now)
-    why = f"its waiver ran until {finding.waived_until.isoformat()}" if over else "its waiver was ended"
+    why = f"its waiver ran until {until.isoformat()}" if until is not None and over else "its waiver was ended"
     return Move(finding=freed, actor=None, reason=why, ended=not over)
 
 
