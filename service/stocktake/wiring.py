@@ -19,10 +19,9 @@ from stocktake.core.errors import ConfigError, SourceError
 from stocktake.core.governance import Governance
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.core.rules import bound
 from stocktake.making import Shared, address, make_source, source_name
-from stocktake.rules import RULES
-from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key, ruling
+from stocktake.ruling import Ruling, load, refuse_unknown
+from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
 from stocktake.settings.governing import governance
 from stocktake.settings.timing import period
@@ -52,6 +51,7 @@ class App:
     key: bytes
     telemetry: Telemetry
     environ: Mapping[str, str]
+    ruling: Ruling
     _running: set[Source] = field(default_factory=set, repr=False)
     _aborted: threading.Event = field(default_factory=threading.Event, repr=False)
     _shared: Shared = field(default_factory=Shared, repr=False)
@@ -166,6 +166,9 @@ class App:
         stop: Callable[[], bool],
         finding: int | None,
     ) -> pipeline.ScanReport:
+        judged_by, news = self.ruling.of(workspace)
+        for words in news:
+            log.warning("a rule of your own cannot be used", extra={"action": "own_rule_refused", "error": words})
         return pipeline.scan(
             self.engine,
             watched,
@@ -177,9 +180,9 @@ class App:
             redactor=self.redactor,
             key=self.key,
             guard=Guard(share=self.settings.guard.share, assets=self.settings.guard.assets),
+            judged_by=judged_by,
             governance=self.governance(),
             finding=finding,
-            rules=bound(RULES, ruling.parameters(self.settings, workspace)),
             progress=progress,
             stop=stop,
         )
@@ -301,6 +304,7 @@ def open_app(
 ) -> Iterator[App]:
     """Put everything together for as long as the block runs."""
     environ = dict(os.environ if environ is None else environ)
+    refuse_unknown(settings, load(settings))
     with open_database(settings, environ) as engine:
         if migrate_database:
             migrate.upgrade(engine)
@@ -310,7 +314,13 @@ def open_app(
         telemetry = setup_telemetry(telemetry_config(settings, environ))
         try:
             app = App(
-                settings=settings, engine=engine, redactor=redactor, key=key, telemetry=telemetry, environ=environ
+                settings=settings,
+                engine=engine,
+                redactor=redactor,
+                key=key,
+                telemetry=telemetry,
+                environ=environ,
+                ruling=Ruling(settings=settings, engine=engine),
             )
             app.refresh_found()
             yield app

@@ -113,7 +113,7 @@ def test_a_change_inside_a_window_bears_its_name_and_one_outside_does_not(engine
     world.registered["m"]["aliases"] = {"champion": "2"}
     world.runs["run0"]["params"]["lr"] = "1"
     look(engine, world, governance=governance)
-    windows = {one.rule: one.change_window for one in found(engine)}
+    windows = {one.rule: one.change_window for one in found(engine, "model-alias-moved", "run-edited-after-finish")}
     assert windows == {"model-alias-moved": "release-42", "run-edited-after-finish": None}
     world.registered["m"]["aliases"] = {"champion": "3"}  # after the window
     look(engine, world, governance=agreed(windows=[window(-2 * HOUR, -HOUR)]))
@@ -142,7 +142,7 @@ def test_how_things_stand_since_a_window_bears_its_name_as_well(engine: Engine, 
 def test_what_was_so_at_first_sight_happened_in_no_window(engine: Engine, world: Registry) -> None:
     del world.registered["m"]["owner"]
     look(engine, world, governance=agreed(windows=[window(-HOUR, HOUR)]))
-    assert [one.change_window for one in found(engine)] == [None]
+    assert {one.change_window for one in found(engine)} == {None}
 
 
 # ---- by command ----------------------------------------------------------------------------------------------------

@@ -277,7 +277,7 @@ _OURS = {
     "off_baseline": {"kind"},
     "finding": {"rule", "severity", "kind", "state", "change_window"},
     "finding_event": {"before", "after"},
-    "judging": {"rule", "kind"},
+    "judging": {"rule", "kind", "severity"},
 }
 
 

@@ -53,10 +53,11 @@ class Episode:
             self._look()
             if not playing and not begins and self.saw:
                 return self.book
-            sleeping = [one.wakes for one in playing if one.wakes is not None]
-            if sleeping and (len(sleeping) == len(playing)) and not begins.keys() & {number + 1}:
+            free = [one for one in playing if self.saw or one.scenario.alone]
+            sleeping = [one.wakes for one in free if one.wakes is not None]
+            if sleeping and len(sleeping) == len(free) and not begins.keys() & {number + 1}:
                 self._pass(max(min(sleeping) - self.clock.now(), timedelta(0)) + timedelta(seconds=5))
-                self._look()
+                self._look(quick=False)
             else:
                 self._pass(timedelta(minutes=self.choose.randint(1, 15)))
         raise AssertionError(f"still playing after {_MOST_ROUNDS} rounds: {[str(one.scenario) for one in playing]}")
@@ -75,9 +76,9 @@ class Episode:
     def _pass(self, by: timedelta) -> None:
         self.clock.forward(by)
 
-    def _look(self) -> None:
+    def _look(self, *, quick: bool = True) -> None:
         """Scan, sometimes quickly before, and compare what is found with what is claimed."""
-        while self.choose.random() < 0.25:
+        while quick and self.choose.random() < 0.25:
             self.world.scan(Mode.HOT)
             self.scans += 1
             self._compare(look=False, saw=False)

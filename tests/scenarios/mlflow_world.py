@@ -15,8 +15,10 @@ from stocktake import pipeline
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.core.rules import Rule
+from stocktake.core.rules import Rule, bound
 from stocktake.rules import RULES
+from stocktake.settings import Settings
+from stocktake.settings.parameters import parameters
 from stocktake.sources.http import HttpConfig
 from stocktake.sources.mlflow_database import MlflowDatabase, MlflowDatabaseConfig
 from stocktake.sources.mlflow_rest import MlflowRest, MlflowRestConfig
@@ -25,6 +27,22 @@ from tests.servers.content import V2, Writer
 from tests.servers.mlflow_server import MlflowServer, free_port, mlflow_server
 
 WORKSPACE = "lab"
+#: Configured as somebody might, with the schedule that is usual.
+SETTINGS = Settings.model_validate(
+    {
+        "workspaces": [{"name": WORKSPACE, "mlflow": {"uri": "http://127.0.0.1:5000"}}],
+        "hygiene": {
+            "required_tags": [
+                {"experiments": "prod-*", "tags": ["cost-centre"]},
+                {"experiments": "prod-?? *", "run_tags": ["purpose", "git_sha"]},
+            ],
+            "comparison_parameters": ["split", "metric"],
+        },
+    }
+)
+PARAMETERS = parameters(SETTINGS, SETTINGS.workspaces[0])
+SWEEP: timedelta = PARAMETERS["sweep_every"]
+HOT: timedelta = PARAMETERS["hot_every"]
 _KEY = b"k" * 32
 _OWNER_TAGS = ("owner", "team", "contact")
 _PEOPLE = ("ada", "grace", "edsger", "barbara", "ünal")
@@ -41,10 +59,10 @@ class MlflowWorld:
     clock: Clock
     choose: random.Random
     by_database: bool  # whether its backend database is read in place of the server
-    rules: Sequence[Rule] = RULES
+    rules: Sequence[Rule] = field(default_factory=lambda: bound(RULES, PARAMETERS))
     blind: int = 0  # how many scans to come cannot reach the server
     _made: int = 0
-    _ends: dict[str, int] = field(default_factory=dict)  # runs that were started, and their starts
+    _lies_in: dict[str, str] = field(default_factory=dict)  # the experiment of each run
 
     # ---- being watched ----------------------------------------------------------------------------------------------
 
@@ -81,7 +99,7 @@ class MlflowWorld:
             redactor=Redactor(_KEY),
             key=_KEY,
             guard=Guard(),
-            rules=self.rules,
+            judged_by=pipeline.RuleSet(rules=self.rules),
         )
 
     # ---- what is well kept ------------------------------------------------------------------------------------------
@@ -128,7 +146,7 @@ class MlflowWorld:
         known = {name: value for name, value in (known | dict(tags or {})).items() if value != ""}
         body = {"experiment_id": experiment, "run_name": self.name("run"), "start_time": started, "tags": _pairs(known)}
         run = str(self.post("runs/create", body)["run"]["info"]["run_id"])
-        self._ends[run] = started
+        self._lies_in[run] = experiment
         logged = {"seed": str(self.choose.getrandbits(48)), "lr": str(self.choose.random())}
         self.log(run, params=logged if params is None else params, metrics={"loss": self.choose.random()})
         if data is not None:
@@ -149,6 +167,10 @@ class MlflowWorld:
         for alias, version in (aliases or {}).items():
             self.alias(name, alias, version)
         return name
+
+    def logged_model(self, run: str) -> str:
+        """A logged model of a run."""
+        return self.writer.logged_model(self._lies_in[run], run, "owl")
 
     def version(self, model: str, run: str | None, *, source: str | None = None, **more: str) -> str:
         """A version of a registered model; returns its key."""
@@ -200,11 +222,15 @@ class MlflowWorld:
 
     def purge(self, run: str) -> None:
         """Remove a run for good, by SQL, as administrators do and `mlflow gc` does."""
+        for table in _TABLES:
+            self.sql(f"DELETE FROM {table} WHERE run_uuid = ?", run)
+        self.sql("DELETE FROM inputs WHERE destination_id = ? OR source_id = ?", run, run)
+        self.sql("DELETE FROM runs WHERE run_uuid = ?", run)
+
+    def sql(self, statement: str, *values: str) -> None:
+        """What only somebody with the backend database can do."""
         with closing(sqlite3.connect(self.server.folder / "mlflow.db", timeout=30)) as database, database:
-            for table in _TABLES:
-                database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", [run])
-            database.execute("DELETE FROM inputs WHERE destination_id = ? OR source_id = ?", [run, run])
-            database.execute("DELETE FROM runs WHERE run_uuid = ?", [run])
+            database.execute(statement, values)
 
 
 def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:

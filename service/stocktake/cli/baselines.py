@@ -14,12 +14,12 @@ import typer
 from stocktake.cli import rows, words
 from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.render import Output, clean, say, shorten, write_json, write_table, write_tsv
+from stocktake.cli.rules import loaded
 from stocktake.cli.session import AskedOption, OutputOption, known, session, wide
 from stocktake.core.assets import Kind
 from stocktake.core.baseline import Actual, Baseline, Off
 from stocktake.core.errors import ConfigError
 from stocktake.core.gate import CHECKS
-from stocktake.rules import RULES
 
 if TYPE_CHECKING:
     from stocktake.settings.baseline import BaselineFile
@@ -89,8 +89,9 @@ def check(context: typer.Context, file: FileArgument) -> int:
     from stocktake.settings.governing import read_file
 
     read = read_file(file, missing="Check its name.")
-    problems = list(_unknown_rules(read.content, read.lines))
-    names = {one.name for one in session(context).settings().workspaces}
+    settings = session(context).settings()
+    problems = list(_unknown_rules(read.content, read.lines, [rule.id for rule in loaded(settings).rules]))
+    names = {one.name for one in settings.workspaces}
     if read.content.workspace is not None and names and read.content.workspace not in names:
         say(f"{file} is about workspace {read.content.workspace!r}, which the configuration does not name itself.")
     if problems:
@@ -213,8 +214,10 @@ def _baselines(settings: Any, file: Sequence[Path] | None) -> list[Baseline]:
     return list(agreed.baselines)
 
 
-def _unknown_rules(content: BaselineFile, lines: Mapping[tuple[str | int, ...], int]) -> Iterator[str]:
-    ids = [*(rule.id for rule in RULES), *(f"check-{one}" for one in CHECKS)]
+def _unknown_rules(
+    content: BaselineFile, lines: Mapping[tuple[str | int, ...], int], rules: Sequence[str]
+) -> Iterator[str]:
+    ids = [*rules, *(f"check-{one}" for one in CHECKS)]
     for section in ("waivers", "windows"):
         for number, one in enumerate(getattr(content, section)):
             for rule in one.rule:

@@ -33,6 +33,7 @@ from stocktake.cli import (
     scans,
     trying,
     waiving,
+    whatif,
 )
 from stocktake.cli.exits import MEANING, ExitCode, Stop
 from stocktake.cli.render import clean, say
@@ -127,6 +128,9 @@ app.add_typer(finding.finding)
 app.add_typer(waiving.waiver)
 app.add_typer(gating.check)
 app.add_typer(baselines.baseline)
+rules.rules.command("check")(whatif.check)
+rules.rules.command("test")(whatif.ask)
+rules.rules.command("try")(whatif.try_)
 app.add_typer(rules.rules)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)

@@ -14,13 +14,13 @@ from stocktake.cli import rows
 from stocktake.cli.exits import ExitCode
 from stocktake.cli.observed import note, refuse, view
 from stocktake.cli.render import Output, clean, say, write_json, write_table, write_tsv
+from stocktake.cli.rules import loaded
 from stocktake.cli.session import AskedOption, OutputOption, Session, known, now, session, wide
 from stocktake.core.assets import Kind
 from stocktake.core.errors import ConfigError, SourceError
 from stocktake.core.fetches import End, What
 from stocktake.core.gate import Check, Facts, Files, Result, gate, verdict
 from stocktake.core.rules import Severity
-from stocktake.rules import RULES
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -152,9 +152,8 @@ def _asked(settings: Settings, workspace: str) -> Asked:
         tags=said.tags,
         run_tags=[(each.pattern, each.run_tags) for each in hygiene.required_tags],
         counts=frozenset(severities[: severities.index(Severity(said.counts)) + 1]),
-        comparison_tag=hygiene.comparison_tag,
         comparison_parameters=hygiene.comparison_parameters,
-        rules=RULES,
+        rules=loaded(settings).rules,
     )
 
 

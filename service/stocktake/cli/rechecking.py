@@ -10,12 +10,12 @@ from stocktake.cli import words
 from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.finding import IdArgument, finding, there, write_one
 from stocktake.cli.render import Output, clean, say
+from stocktake.cli.rules import loaded
 from stocktake.cli.scans import progress
 from stocktake.cli.session import OutputOption, session
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import Fenced
 from stocktake.core.findings import State
-from stocktake.rules import RULES
 
 
 @finding.command("recheck")
@@ -31,11 +31,12 @@ def recheck(context: typer.Context, number: IdArgument, output: OutputOption = O
 
     this = session(context)
     settings = this.settings()
+    rules = loaded(settings)
     this.logging(settings, level="INFO" if not sys.stderr.isatty() and not this.quiet else None)
     with open_app(settings) as app:
         with app.engine.connect() as connection:
             before = there(finding_list.shown(connection, number), number)
-            asked = rechecking.asked(connection, number, RULES)
+            asked = rechecking.asked(connection, number, rules.rules)
         if before.state == State.RESOLVED:
             raise Stop(ExitCode.REFUSED, f"Finding {number} is resolved: there is nothing to look at again.")
         if asked is None:
@@ -56,9 +57,9 @@ def recheck(context: typer.Context, number: IdArgument, output: OutputOption = O
             found = there(finding_list.shown(connection, number), number)
             whose = waivers.whose(connection, number)
             assert whose is not None
-            asked = rechecking.asked(connection, number, RULES) or asked
+            asked = rechecking.asked(connection, number, rules.rules) or asked
             unseen = rechecking.not_seen(connection, whose[0], asked.rule, asked.needs, report.began_at)
-    write_one(found, output)
+    write_one(found, output, rules)
     if report.state == ScanState.FAILED:
         say(f"Nothing could be looked at: {clean(report.error or 'no reason given')} {clean(report.next_step or '')}")
         return ExitCode.FAILED

@@ -27,7 +27,7 @@ _OBJECTS = (
     ("`fetches`", "look at Azure on demand", rows.FETCH, ()),
     ("`job download`", "job", rows.DOWNLOAD, ("examples",)),
     ("`scan`", "workspace", rows.SCAN, ("scopes",)),
-    ("`status`", "workspace", rows.STATUS, ("coverage", "withheld", "last_hot", "last_sweep")),
+    ("`status`", "workspace", rows.STATUS, tuple(set(rows.STATUS) - set(rows.STATUS_TSV))),
     ("`scope list`", "kind of a workspace", rows.COVERED, ()),
     ("`discover`", "workspace found, or scope not looked at", rows.DISCOVERED, ("tags",)),
     ("`finding list`", "finding", rows.FINDING, ("evidence",)),
@@ -37,6 +37,9 @@ _OBJECTS = (
     ("`finding waive`, `finding recheck`", "finding (no list)", rows.FINDING_SHOWN, ()),
     ("`waiver list`, `waiver add`, `waiver end`", "waiver", rows.WAIVER, ()),
     ("`rules list`, `rules show`", "rule", rows.RULE, tuple(set(rows.RULE) - set(rows.RULE_TSV))),
+    ("`rules check`", "file", rows.RULE_CHECKED, ()),
+    ("`rules test`", "asset that the rule yields", rows.RULE_TESTED, ("evidence",)),
+    ("`rules try`", "move of a finding", rows.RULE_TRIED, ("evidence",)),
     ("`try`", "figure", rows.FIGURE, ()),
     ("`doctor`", "check", rows.CHECK, ()),
 )

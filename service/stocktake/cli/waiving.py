@@ -12,7 +12,7 @@ from stocktake.cli import rows
 from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.finding import IdArgument, finding, there, write_one
 from stocktake.cli.render import Output, clean, say, write_json, write_table, write_tsv
-from stocktake.cli.rules import find, ids
+from stocktake.cli.rules import find, ids, loaded
 from stocktake.cli.session import OutputOption, kind, kinds, now, operator, session
 from stocktake.cli.times import TimeError, ago, exact, parse_time
 from stocktake.core.covering import Covering
@@ -88,7 +88,7 @@ def waive(
                 )  # fmt: skip
                 apply(connection, wid, agreed, moment)
             found = there(finding_list.shown(connection, number), number)
-    write_one(found, output)
+    write_one(found, output, loaded(settings))
     return ExitCode.COMPLETE
 
 
@@ -122,8 +122,9 @@ def add(
     from stocktake.store import waivers
 
     this, at, why = session(context), _until(until), _why(reason)
+    settings = this.settings()
     if not _is_pattern(rule) and rule.removeprefix("check-") not in CHECKS:
-        find(rule)
+        find(loaded(settings), rule)
     if not _is_pattern(what):
         what = str(kind(what))
     wanted = Covering(rules=(rule,), workspaces=(workspace,), kinds=(what,), assets=(asset,))
@@ -131,7 +132,6 @@ def add(
         raise typer.BadParameter(
             "This would waive whatever is found. Name a rule, a workspace, a kind or an asset.", param_hint="--rule"
         )
-    settings = this.settings()
     with this.engine(settings) as engine:
         clean_words = _redacted(engine, settings)
         with engine.begin() as connection:

@@ -7,9 +7,10 @@ what it does not yield counts as not so, and therefore it is asked only where wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -23,6 +24,16 @@ class Severity(StrEnum):
     INFO = "info"  # tidiness: somebody should, some day
     WARNING = "warning"  # somebody should look this week
     CRITICAL = "critical"  # production is, or may be, concerned: somebody looks now
+
+
+class Group(StrEnum):
+    """What sort of trouble it is: a whole group may be switched on or off."""
+
+    DRIFT = "drift"  # something moved that should stand still
+    HYGIENE = "hygiene"  # it works, and will be hard to find, explain or clean up
+    CAPACITY = "capacity"  # machines that idle, queue or run out
+    INTEGRITY = "integrity"  # something refers to what is not there
+    SERVICE = "service"  # about stocktake's own looking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +91,9 @@ class ChangeRule:
     check: Callable[..., Verdict | None]
     opens_after: int = 1
     resolves_after: int = 1
+    group: Group = Group.DRIFT
+    for_teams: bool = False  # it makes no sense where one person works alone
+    origin: str | None = None  # the file that it came from, of an operator's own rule
     parameters: Collection[str] = ()
 
     def about(self, change: Seen) -> bool:
@@ -88,9 +102,33 @@ class ChangeRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asks:
+    """A statement that goes by the configuration: `:name` in it stands for one of its parameters."""
+
+    template: str
+    parameters: Mapping[str, Any]  # as they are where the configuration says nothing
+
+    def statement(self, given: Mapping[str, Any] | None = None) -> str:
+        """The statement with those of its parameters that are given in place of its own, all written as literals."""
+        values = {name: (given or {}).get(name, own) for name, own in self.parameters.items()}
+        names = "|".join(sorted(values, key=len, reverse=True))
+        return re.sub(rf"(?<![:\w]):({names})\b", lambda hit: _literal(values[hit[1]]), self.template)
+
+
+def _literal(value: Any) -> str:
+    """A value as SQL. Colons are escaped: what looks like a parameter would be taken for one."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, timedelta):
+        return f"interval '{value.total_seconds()} seconds'"
+    if isinstance(value, str):
+        return "E'" + re.sub(r"[\\':;$]", lambda hit: f"\\x{ord(hit[0]):02x}", value) + "'"
+    return f"CAST(ARRAY[{', '.join(_literal(one) for one in value)}] AS text[])"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateRule:
-    """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time, and
-    `:name` one of its `parameters`, as it is here or as the configuration says.
+    """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time.
 
     It is judged kind by kind (`kinds`), each where it was completely listed and `needs` were as well. A rule without
     kinds is about our own ledger, which is always whole: each judging is a look.
@@ -104,7 +142,10 @@ class StateRule:
     needs: Collection[Kind] = ()
     opens_after: int = 1  # complete looks for which it must hold
     resolves_after: int = 1  # complete looks for which it must not
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    group: Group = Group.DRIFT
+    for_teams: bool = False
+    origin: str | None = None
+    asks: Asks | None = None  # what the statement was made of, where it goes by the configuration
 
     @property
     def of_ledger(self) -> bool:
@@ -119,10 +160,10 @@ def bound(rules: Iterable[Rule], given: Mapping[str, Any]) -> tuple[Rule, ...]:
     """The rules with those of their parameters that are given in place of their own."""
     made: list[Rule] = []
     for rule in rules:
-        own = {name: given[name] for name in rule.parameters if name in given}
         if isinstance(rule, StateRule):
-            made.append(replace(rule, parameters={**rule.parameters, **own}))
+            made.append(replace(rule, statement=rule.asks.statement(given)) if rule.asks is not None else rule)
         else:
+            own = {name: given[name] for name in rule.parameters if name in given}
             made.append(replace(rule, check=partial(rule.check, **own)) if own else rule)
     return tuple(made)
 

@@ -6,7 +6,7 @@ Findings are written by judging alone; this only takes from them, or gives back,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -29,7 +29,6 @@ class Governing:
     claim: claims.Claim
     governance: Governance = field(default_factory=Governance)
     clean: Callable[[Any], Any] = lambda value: value  # takes out what was removed since it was published
-    _touched: set[str] = field(default_factory=set)
 
     def begin(self, scan_id: int) -> None:
         """Before the rules are asked: waive what a new waiver covers, open again what none covers any more, and reckon
@@ -42,20 +41,13 @@ class Governing:
                 found = baselines.differences(self.connection, self.claim.workspace, self.governance.baselines)
                 baselines.keep(self.connection, self.claim.workspace_id, found, self.clean)
 
-    def touch(self, rule: str) -> None:
-        """A finding of a rule was written in this transaction."""
-        self._touched.add(rule)
-
-    def settle(self, now: datetime, scan_id: int) -> None:
-        """At the end of a transaction in which findings were written at a time: look at those alone."""
-        if not self._touched:
-            return
-        touched, self._touched = self._touched, set()
+    def settle(self, rules: Collection[str], now: datetime, scan_id: int) -> None:
+        """In a transaction in which findings of some rules were written at a time: look at those alone."""
         wid = self.claim.workspace_id
         agreed = agreed_now(self.connection, self.governance)
         windows: list[tuple[int, str | None]] = []
         looks: dict[tuple[str, str | None], datetime | None] = {}
-        for one in waivers.moved(self.connection, wid, touched, now, scan_id):
+        for one in waivers.moved(self.connection, wid, rules, now, scan_id):
             if (move := judged(one.held.finding, one.about, agreed, now, whole=self.governance.whole)) is not None:
                 if move.finding.state == State.WAIVED:
                     waivers.write_over(self.connection, one, move, now)

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stocktake.core.assets import PARTITIONED, Asset, Kind, Mode
-from stocktake.core.findings import Patience, Said, State, step
 from stocktake.core.rules import StateRule
 from stocktake.pipeline.judging import Judging
 from stocktake.sources.protocol import Identity, Item, KindFacts, Known, Listing, Source, Traffic
-from stocktake.store import claims, findings, rechecking
+from stocktake.store import rechecking
 from stocktake.store.rechecking import Asked, Needs
 
 #: What a hot pass rereads for critical findings at most: so many findings, experiments of so many runs.
@@ -47,7 +46,7 @@ class Rechecking:
 
     def begin(self) -> None:
         """Find out which, and what they need."""
-        connection, claim, rules = self.judging.connection, self.judging.claim, self.judging.rules
+        connection, claim, rules = self.judging.connection, self.judging.claim, self.judging.ruleset.rules
         with connection.begin():
             if self.finding is not None:
                 found = rechecking.asked(connection, self.finding, rules)
@@ -77,36 +76,13 @@ class Rechecking:
                 self._again(one.rule, one, scan_id)
 
     def _again(self, rule: StateRule, one: Asked, scan_id: int) -> None:
-        connection, claim = self.judging.connection, self.judging.claim
-        subject = one.held.subject
+        connection, claim, since = self.judging.connection, self.judging.claim, self.judging.claim.began_at
         with connection.begin():
-            claims.fence(connection, claim)
-            wid, since = claim.workspace_id, claim.began_at
-            if rechecking.judged_since(connection, wid, rule, subject.kind, since):
+            if rechecking.judged_since(connection, claim.workspace_id, rule, one.held.subject.kind, since):
                 return
-            if rechecking.not_seen(connection, wid, rule, one.needs, since):
+            if rechecking.not_seen(connection, claim.workspace_id, rule, one.needs, since):
                 return
-            now = self.judging.clock()
-            held = findings.held(connection, [one.fingerprint], now).get(one.fingerprint)
-            if held is None or held.finding.state == State.RESOLVED:
-                return
-            yielded = findings.ask(connection, claim, rule, now)
-            evidence = yielded.get((subject.kind, subject.key))
-            said = Said(
-                complete=True,
-                holds=evidence is not None,
-                evidence=self.judging.clean(evidence) if evidence is not None else None,
-            )
-            patience = Patience(opens_after=rule.opens_after, resolves_after=rule.resolves_after)
-            after = step(held.finding, said, now, patience)
-            if after is held.finding:
-                return
-            if after is None:
-                findings.drop(connection, held)
-                return
-            self.judging.governing.touch(rule.id)
-            findings.write(connection, claim, rule, one.fingerprint, held, after, subject, now=now, scan_id=scan_id)
-            self.judging.governing.settle(now, scan_id)
+        self.judging.once(rule, one.held.subject, one.fingerprint, scan_id)
 
 
 class Narrowed:

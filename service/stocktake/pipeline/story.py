@@ -20,14 +20,13 @@ from stocktake.core.errors import UNOBSERVABLE, ConfigError, SourceError, Stoppe
 from stocktake.core.governance import NOTHING_AGREED, Governance
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.core.rules import Rule
 from stocktake.pipeline.absence import Ended, Judge
 from stocktake.pipeline.actors import Naming
 from stocktake.pipeline.beside import Beside
 from stocktake.pipeline.cutting import Part
 from stocktake.pipeline.governing import Governing
 from stocktake.pipeline.intake import Intake, epoch
-from stocktake.pipeline.judging import Judging
+from stocktake.pipeline.judging import Judging, RuleSet
 from stocktake.pipeline.rechecking import Rechecking
 from stocktake.pipeline.report import Progress, ScanReport, outcome, report
 from stocktake.rules import RULES
@@ -46,6 +45,10 @@ _BATCH_HEADS = 500_000
 _HOPELESS = frozenset({Trouble.UNREACHABLE, Trouble.TLS, Trouble.AUTHENTICATION})
 
 
+#: By what a workspace is judged where nobody says otherwise.
+_SHIPPED = RuleSet(rules=RULES)
+
+
 def scan(
     engine: Engine,
     make_source: Callable[[Callable[[], datetime]], Source],
@@ -57,7 +60,7 @@ def scan(
     redactor: Redactor,
     key: bytes,
     guard: Guard,
-    rules: Sequence[Rule] = RULES,
+    judged_by: RuleSet = _SHIPPED,
     governance: Governance = NOTHING_AGREED,
     finding: int | None = None,
     owner: str | None = None,
@@ -76,9 +79,17 @@ def scan(
         with conn.begin():  # after the claim: a redaction that comes later takes the claim away
             redactor = redactor.remembering(redactions.remembered(conn))
         clean = redactor.remembered.document
-        governing = Governing(connection=conn, claim=claim, governance=governance, clean=clean)
         judging = Judging(
-            connection=conn, claim=claim, clock=clock, rules=rules, key=key, clean=clean, governing=governing
+            engine=engine,
+            connection=conn,
+            claim=claim,
+            clock=clock,
+            ruleset=judged_by,
+            key=key,
+            clean=clean,
+            governing=Governing(connection=conn, claim=claim, governance=governance, clean=clean),
+            words=redactor.text,
+            stop=stop,
         )
         judging.enrol()
         again = Rechecking(judging=judging, finding=finding)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 RULE = StateRule(
     id="missing-owner",
     severity=Severity.INFO,
+    group=Group.HYGIENE,
+    for_teams=True,
     kinds=(Kind.EXPERIMENT, Kind.REGISTERED_MODEL),
     statement="""
         SELECT workspace, 'experiment' AS kind, key, jsonb_build_object('since', first_seen) AS evidence
         FROM inventory.experiment WHERE lifecycle = 'active' AND coalesce(owner, '') = ''
-            AND NOT (key = '0' AND name = 'Default')
+            AND coalesce(name, '') <> 'Default'
         UNION ALL
         SELECT workspace, 'registered_model', key, jsonb_build_object('since', first_seen)
         FROM inventory.registered_model WHERE lifecycle = 'active' AND coalesce(owner, '') = ''

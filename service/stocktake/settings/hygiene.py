@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -41,15 +42,11 @@ class HygieneSettings(Model):
     """What the rules about good order go by. Each rule's page in the runbook names what it reads of this."""
 
     required_tags: tuple[RequiredTags, ...] = Field((), description="Which tags must be there; none by default.")
-    comparison_tag: str = Field(
-        "comparison",
-        min_length=1,
-        description="The tag by whose value runs declare that they are compared with each other.",
-    )
     comparison_parameters: tuple[str, ...] = Field(
         (),
-        description="Parameters in which compared runs must not differ. A run may name its own, with commas between, in"
-        " the tag of the same name with `.match` at its end.",
+        description="Parameters in which runs that are compared must not differ. Runs declare it by the tag"
+        " `stocktake.comparison`, whose value names the set; one may name parameters of its own, with commas between,"
+        " in the tag `stocktake.comparison.match`.",
     )
     silent_after: Duration = Field(
         timedelta(hours=24), description="How long a run may say RUNNING without logging anything."
@@ -70,11 +67,12 @@ class HygieneSettings(Model):
     def parameters(self) -> dict[str, Any]:
         """What rules call it."""
         return {
-            "required_tags": [
-                {"pattern": one.pattern, "tags": list(one.tags), "run_tags": list(one.run_tags)}
-                for one in self.required_tags
-            ],
-            "comparison_tag": self.comparison_tag,
+            "required_tags": json.dumps(
+                [
+                    {"pattern": one.pattern, "tags": list(one.tags), "run_tags": list(one.run_tags)}
+                    for one in self.required_tags
+                ]
+            ),
             "comparison_parameters": list(self.comparison_parameters),
             "silent_after": self.silent_after,
             "lookback": self.lookback,

@@ -15,6 +15,7 @@ from stocktake.settings.discovery import DiscoverySettings
 from stocktake.settings.fields import Http, Model, Pattern, Variable, WorkspaceName, address
 from stocktake.settings.governance import GateSettings, GovernanceSettings
 from stocktake.settings.hygiene import HygieneSettings
+from stocktake.settings.rules import RulesSettings
 from stocktake.settings.scheduling import ScheduleSettings
 from stocktake.settings.timing import Duration, Retention
 
@@ -325,6 +326,7 @@ class Settings(Model):
     )
     gate: GateSettings = Field(GateSettings(), description="What the check before a release asks for.")
     hygiene: HygieneSettings = Field(HygieneSettings(), description="What the rules about good order go by.")
+    rules: RulesSettings = Field(RulesSettings(), description="By which rules what is seen is judged.")
     guard: GuardSettings = Field(GuardSettings(), description="When removals are withheld.")
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")
     web: WebSettings = Field(WebSettings(), description="The HTTP endpoint.")

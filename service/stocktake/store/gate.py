@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,8 @@ from stocktake.store.homes import home_of
 from stocktake.store.lineage import Graph
 from stocktake.store.listed import listed
 
+#: The tag by which a run says with what it is compared.
+COMPARISON = "stocktake.comparison"
 _ENDED = ("FINISHED", "FAILED", "KILLED")
 _RUNS = (Kind.RUN, Kind.JOB, Kind.CHILD_JOB)
 
@@ -35,7 +36,6 @@ class Asked:
     tags: Mapping[str, str] = field(default_factory=dict)
     run_tags: Sequence[tuple[str, Sequence[str]]] = ()  # by a pattern for names of experiments
     counts: frozenset[str] = frozenset({Severity.CRITICAL, Severity.WARNING})
-    comparison_tag: str = "comparison"
     comparison_parameters: Sequence[str] = ()
     rules: Sequence[Rule] = ()
 
@@ -102,7 +102,7 @@ def facts(connection: Connection, workspace: str, kind: Kind, key: str, asked: A
         run=made_by.thing if made_by is not None else None,
         job=job.thing if job is not None else None,
         logged=logged.thing if logged is not None else None,
-        made_from=_made_from(run, job, back, home) if made_by is not None else {},
+        made_from=_made_from(run, job, back, home, one.artifact_uri) if made_by is not None else {},
         edits=_edits(connection, workspace, run) if run is not None else Edits(observed=False),
         ends=ends,
         cut=back.cut,
@@ -155,35 +155,40 @@ def _tags(document: Mapping[str, Any]) -> Mapping[str, Any]:
 # ---- what it was made from -----------------------------------------------------------------------------------------
 
 
-def _made_from(run: _Known | None, job: _Known | None, back: Walk, home: str | None) -> dict[str, str | None]:
+def _made_from(
+    run: _Known | None, job: _Known | None, back: Walk, home: str | None, source: str | None
+) -> dict[str, str | None]:
+    """What the rule not-reproducible asks for: a script's name is no code version, a model that MLflow logged has its
+    environment with it."""
     both = [one for one in (run, job) if one is not None]
+    tags: Mapping[str, Any] = run.thing.tags if run is not None else {}
     keys = {one.thing.key for one in both}
-    read = [
-        edge.source.key
-        for edge in back.edges
-        if edge.relation == "read by" and edge.target.key in keys and edge.source.kind in (DATASET, Kind.DATA_VERSION)
-    ]
-    params = run.thing.document.get("params") if run is not None else None
-    environments = (environment_of(one.thing.document, home) or _with_model(one.thing) for one in both)
+    used: dict[str, list[str]] = {}
+    for edge in back.edges:
+        if edge.target.key in keys and edge.source.kind != Kind.MODEL_VERSION:
+            used.setdefault(edge.relation, []).append(edge.source.key)
+    commits = (tags.get("mlflow.source.git.commit"), tags.get("azureml.git.commit"))
+    notebook = next((one.code_version for one in both if re.search("@.", one.code_version or "")), None)
+    document = run.thing.document if run is not None else {}
+    params = document.get("params")
+    environments = [environment_of(one.thing.document, home) for one in both]
     return {
-        "code": next((one.code_version for one in both if one.code_version), None),
-        "data": next((one.data_version for one in both if one.data_version), None) or ", ".join(sorted(set(read))),
-        "environment": next((one for one in environments if one), None),
+        "code": next((one for one in (*commits, notebook, *used.get("component of", ())) if one), None),
+        "data": next((one.data_version for one in both if one.data_version), None)
+        or ", ".join(sorted(set(used.get("read by", ())))),
+        "environment": next((one for one in environments if one), None)
+        or next(iter(used.get("environment of", ())), None)
+        or _with_model(tags, document, source),
         "parameters": f"{len(params)} of them" if isinstance(params, Mapping) and params else None,
     }
 
 
-def _with_model(run: Thing) -> str | None:
-    """The environment that MLflow wrote beside the model that the run logged."""
-    try:
-        history = json.loads(run.tags.get("mlflow.log-model.history") or "[]")
-        for model in reversed(history):
-            named = model["flavors"]["python_function"].get("env")
-            if named:
-                found = named.get("virtualenv") or named.get("conda") if isinstance(named, dict) else named
-                return f"{model.get('artifact_path', 'model')}/{found}"
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
+def _with_model(tags: Mapping[str, Any], document: Mapping[str, Any], source: str | None) -> str | None:
+    """Whether MLflow logged a model, and so wrote its environment beside it."""
+    outputs = document.get("outputs")
+    logged = outputs.get("models") if isinstance(outputs, Mapping) else None
+    if tags.get("mlflow.log-model.history") or logged or re.match(r"models:/+m-", source or ""):
+        return "with the model that was logged"
     return None
 
 
@@ -324,41 +329,34 @@ def _required(connection: Connection, workspace: str, run: _Known | None, asked:
 
 
 def _compared(connection: Connection, workspace: str, run: _Known, asked: Asked) -> Compared | None:
-    """The other runs of the set that a run declares by its tag. Found by text, so that few documents are decoded."""
-    tag = asked.comparison_tag
-    named = run.thing.tags.get(tag)
+    """The other runs of the set that a run declares by its tag, as the rule parameter-mismatch reads them."""
+    named = run.thing.tags.get(COMPARISON)
     if not isinstance(named, str) or not named:
         return None
-    own = [one.strip() for one in str(run.thing.tags.get(f"{tag}.match") or "").split(",") if one.strip()]
-    written = canonical.encode({tag: named}).decode()[1:-1]
     rows = connection.execute(
-        text(  # by the index version_open
-            "SELECT a.key, v.document FROM version v JOIN asset a USING (asset_id) JOIN workspace w"
-            " ON w.workspace_id = v.workspace_id WHERE w.name = :workspace AND v.kind = 'run' AND v.valid_to IS NULL"
-            " AND v.lifecycle = 'active' AND strpos(v.document, :written) > 0"
+        text(
+            "SELECT key, CAST(inventory.json_map(params) AS text) AS params, match FROM inventory.compared_run"
+            " WHERE workspace = :workspace AND experiment_id = :experiment AND comparison = :named"
+            " AND lifecycle = 'active' AND state NOT IN ('FAILED', 'KILLED')"
         ),
-        {"workspace": workspace, "written": written},
-    )
-    others: dict[str, Mapping[str, Any]] = {}
-    for row in rows:
-        document = canonical.decode(row.document)
-        key = canonical.unescape(row.key)
-        if key != run.thing.key and _tags(document).get(tag) == named:
-            params = document.get("params")
-            others[key] = params if isinstance(params, Mapping) else {}
+        {"workspace": workspace, "experiment": run.partition, "named": canonical.escape(named)},
+    ).all()
+    others = {canonical.unescape(row.key): canonical.decode(row.params) for row in rows}
+    said = [run.thing.tags.get(f"{COMPARISON}.match"), *(row.match for row in rows)]
+    must = {one.strip() for each in said if isinstance(each, str) for one in canonical.unescape(each).split(",")}
     whole = connection.execute(
         text(
             "SELECT bool_and(s.state = 'complete') FROM scope s JOIN workspace w USING (workspace_id)"
-            " WHERE w.name = :workspace AND s.kind = ANY(:kinds)"
+            " WHERE w.name = :workspace AND (s.kind = 'experiment' OR s.kind = 'run' AND s.partition = :experiment)"
         ),
-        {"workspace": workspace, "kinds": [Kind.RUN, Kind.EXPERIMENT]},
+        {"workspace": workspace, "experiment": run.partition},
     ).scalar()
     params = run.thing.document.get("params")
     return Compared(
         name=named,
-        parameters=own or list(asked.comparison_parameters),
+        parameters=sorted((must | set(asked.comparison_parameters)) - {""}),
         own=params if isinstance(params, Mapping) else {},
-        others=others,
+        others={key: params for key, params in others.items() if key != run.thing.key},
         whole=bool(whole),
     )
 

@@ -217,6 +217,26 @@ version = Table(
         "workspace_id",
         postgresql_where=text("kind = 'run' AND valid_to IS NULL AND state = 'RUNNING'"),
     ),
+    Index(
+        "version_run_began",
+        "workspace_id",
+        "partition",
+        "started_at",
+        postgresql_where=text("kind = 'run' AND valid_to IS NULL"),
+    ),
+    Index(
+        "version_compared",
+        "workspace_id",
+        postgresql_where=text(
+            "kind = 'run' AND valid_to IS NULL AND strpos(document, '\"stocktake.comparison\"\\:') > 0"
+        ),
+    ),
+    Index(
+        "version_redacted",
+        "workspace_id",
+        "kind",
+        postgresql_where=text("valid_to IS NULL AND strpos(document, '[redacted:') > 0"),
+    ),
 )
 
 change = Table(
@@ -471,6 +491,9 @@ judging = Table(
     Column("change_id", BigInteger, nullable=False),  # judged up to here
     Column("looked_at", _TIME),  # when it was judged after complete looks at all it needs; NULL: not yet
     Column("epoch", Integer),  # under which normalisation: what another one shows first is inherited
+    Column("severity", Text),  # of its findings, as they were written
+    Column("error", Text),  # why it could not be asked the last time; NULL: it could
+    Column("failed_since", _TIME),
     PrimaryKeyConstraint("workspace_id", "rule", "kind"),
 )
 

@@ -8,18 +8,34 @@ from tests.scenarios.mlflow_world import MlflowWorld
 RULE = "model-version-lost-its-run"
 
 
+def bereave(world: MlflowWorld, plot: Plot, run: str, model: str, *, gone: bool = False) -> None:
+    """Take away the run from which the first version of a model was registered: more rules than one say so."""
+    if gone:
+        world.purge(run)
+        plot.fault("version-source-missing", "model_version", f"{model}/1")
+    else:
+        world.delete(run)
+        plot.fault("registry-references-deleted", "registered_model", model)
+    plot.fault(RULE, "model_version", f"{model}/1")
+    plot.fault("run-deleted", "run", run)
+
+
+def give_back(world: MlflowWorld, plot: Plot, run: str, model: str) -> None:
+    """Restore it."""
+    world.restore(run)
+    plot.over(RULE, "model_version", f"{model}/1")
+    plot.over("run-deleted", "run", run)
+    plot.over("registry-references-deleted", "registered_model", model)
+
+
 def its_run_was_deleted(world: MlflowWorld, plot: Plot) -> Plays:
     run = world.run()
     model = world.model(run)
     yield None
-    world.delete(run)
-    plot.fault(RULE, "model_version", f"{model}/1")
-    plot.fault("run-deleted", "run", run)
+    bereave(world, plot, run, model)
     yield None
     if world.choose.random() < 0.5:
-        world.restore(run)
-        plot.over(RULE, "model_version", f"{model}/1")
-        plot.over("run-deleted", "run", run)
+        give_back(world, plot, run, model)
         yield None
 
 
@@ -27,8 +43,16 @@ def its_run_is_gone(world: MlflowWorld, plot: Plot) -> Plays:
     run = world.run()
     model = world.model(run)
     yield None
+    bereave(world, plot, run, model, gone=True)
+    yield None
+
+
+def its_artifacts_lie_elsewhere(world: MlflowWorld, plot: Plot) -> Plays:
+    run, model = world.run(), world.model()
+    key = world.version(model, run, source="s3://models/kept/elsewhere")
+    yield None
     world.purge(run)
-    plot.fault(RULE, "model_version", f"{model}/1")
+    plot.fault(RULE, "model_version", key)
     plot.fault("run-deleted", "run", run)
     yield None
 
@@ -55,6 +79,6 @@ def a_neighbour_of_its_run(world: MlflowWorld, plot: Plot) -> Plays:
     yield None
 
 
-FAULTS = (its_run_was_deleted, its_run_is_gone)
+FAULTS = (its_run_was_deleted, its_run_is_gone, its_artifacts_lie_elsewhere)
 NEAR_MISSES = (the_version_was_withdrawn, a_neighbour_of_its_run)
 SCENARIOS = Scenario.of(RULE, FAULTS, NEAR_MISSES)
