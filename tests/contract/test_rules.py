@@ -99,7 +99,7 @@ def test_a_statement_yields_the_four_columns_and_reads_the_public_views_alone(ru
 
 
 #: Of what is withheld only the present is kept.
-WITHOUT_PAST = {"mass-removal-withheld"}
+WITHOUT_PAST = {"mass-removal-withheld", "off-baseline"}
 
 
 @pytest.mark.parametrize("rule", STATE_RULES, ids=lambda rule: rule.id)
