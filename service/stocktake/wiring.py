@@ -17,6 +17,7 @@ from stocktake import discovering, pipeline
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.chain import salt_key
 from stocktake.core.errors import ConfigError, SourceError
+from stocktake.core.governance import Governance
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.making import Shared, address, head_container, make_source, source_name
@@ -25,6 +26,7 @@ from stocktake.reports.heads import Head
 from stocktake.ruling import Ruling, load, refuse_unknown
 from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
+from stocktake.settings.governing import governance
 from stocktake.settings.timing import period
 from stocktake.sources.azure_discovery import AzureDiscovery
 from stocktake.sources.azure_identity import CredentialConfig, Identities
@@ -138,8 +140,10 @@ class App:
         *,
         progress: Callable[[pipeline.Progress], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
+        finding: int | None = None,
     ) -> pipeline.ScanReport:
-        """Take stock of a workspace once and tell telemetry. Raises what pipeline.scan raises."""
+        """Take stock of a workspace once and tell telemetry. Raises what pipeline.scan raises. With RECHECK it is only
+        about what one finding needs."""
         workspace = self.workspace(name)
         self.telemetry.watching(name)
         sources: list[Source] = []
@@ -152,7 +156,7 @@ class App:
             return sources[-1]
 
         try:
-            report = self._scan(workspace, mode, watched, progress, stop)
+            report = self._scan(workspace, mode, watched, progress, stop, finding)
         finally:
             self._running.difference_update(sources)
         self._tell(report)
@@ -165,6 +169,7 @@ class App:
         watched: Callable[[Callable[[], datetime]], Source],
         progress: Callable[[pipeline.Progress], None] | None,
         stop: Callable[[], bool],
+        finding: int | None,
     ) -> pipeline.ScanReport:
         judged_by, news = self.ruling.of(workspace)
         for words in news:
@@ -181,9 +186,18 @@ class App:
             key=self.key,
             guard=Guard(share=self.settings.guard.share, assets=self.settings.guard.assets),
             judged_by=judged_by,
+            governance=self.governance(),
+            finding=finding,
             progress=progress,
             stop=stop,
         )
+
+    def governance(self) -> Governance:
+        """What was agreed on, as the files say now; what is wrong with one is logged, and nothing else fails."""
+        agreed, wrong = governance(self.settings)
+        for exc in wrong:
+            log.error("a file of governance is left out", extra={"action": "governance_file", "error": str(exc)})
+        return agreed
 
     def age_limits(self, name: str) -> dict[Mode, float]:
         """Return how old a complete look may become, in seconds, by mode: the published staleness bound."""

@@ -106,9 +106,10 @@ def test_a_statement_yields_the_four_columns_and_reads_the_public_views_alone(ru
     assert set(rule.kinds) <= set(Kind)
 
 
-#: Of what is withheld only the present is kept.
-#: They read what is withheld now, what discovery finds now, or a function that joins how jobs and runs stand now.
-WITHOUT_PAST = {"mass-removal-withheld", "access-lost", "workspace-deleted", "job-without-run", "run-job-disagree"}
+#: They read what is withheld now, what discovery finds now, how jobs and runs stand now, or what baselines say now.
+WITHOUT_PAST = {
+    "mass-removal-withheld", "access-lost", "workspace-deleted", "job-without-run", "run-job-disagree", "off-baseline",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", STATE_RULES, ids=lambda rule: rule.id)

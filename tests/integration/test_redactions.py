@@ -274,7 +274,9 @@ _OURS = {
     "act_log": {"trouble"},
     "heartbeat": {"holder"},
     "cut_listing": {"kind"},
-    "finding": {"rule", "severity", "kind", "state"},
+    "waiver": {"rule", "workspace", "kind"},
+    "off_baseline": {"kind"},
+    "finding": {"rule", "severity", "kind", "state", "change_window"},
     "finding_event": {"before", "after"},
     "judging": {"rule", "kind", "severity"},
 }

@@ -14,23 +14,27 @@ import typer
 
 from stocktake import __version__
 from stocktake.cli import (
+    baselines,
     chain,
     discover,
     download,
     evidence,
     fetches,
     finding,
+    gating,
     lineage,
     moving,
     ondemand,
     operate,
     production,
     questions,
+    rechecking,  # noqa: F401 - a command of `finding`
     reconcile,
     removal,
     rules,
     scans,
     trying,
+    waiving,
     whatif,
 )
 from stocktake.cli.exits import MEANING, ExitCode, Stop
@@ -123,6 +127,9 @@ app.add_typer(ondemand.workspace)
 app.command("fetches")(fetches.fetches)
 app.add_typer(scans.scope)
 app.add_typer(finding.finding)
+app.add_typer(waiving.waiver)
+app.add_typer(gating.check)
+app.add_typer(baselines.baseline)
 rules.rules.command("check")(whatif.check)
 rules.rules.command("test")(whatif.ask)
 rules.rules.command("try")(whatif.try_)

@@ -104,7 +104,7 @@ def show(context: typer.Context, number: IdArgument, output: OutputOption = Outp
     settings = this.settings()
     with this.database(settings) as connection:
         found = finding_list.shown(connection, number)
-    _write(_there(found, number), output, loaded(settings))
+    write_one(there(found, number), output, loaded(settings))
     return ExitCode.COMPLETE
 
 
@@ -130,17 +130,17 @@ def ack(
     settings = this.settings()
     with this.engine(settings) as engine:
         redactor = remembering_redactor(engine, settings, os.environ)
-        found = _there(
+        found = there(
             finding_list.acknowledged(engine, number, actor=operator(), reason=redactor.text(reason.strip())), number
         )
     if not finding_list.can_be_acknowledged(found.state):
         words = "is resolved" if found.state == State.RESOLVED else "did not open yet"
         raise Stop(ExitCode.REFUSED, f"Finding {number} {words}: there is nothing to take on. Nothing was changed.")
-    _write(found, output, loaded(settings))
+    write_one(found, output, loaded(settings))
     return ExitCode.COMPLETE
 
 
-def _there(found: FindingRow | None, number: int) -> FindingRow:
+def there(found: FindingRow | None, number: int) -> FindingRow:
     if found is None:
         raise Stop(ExitCode.NOT_FOUND, f"There is no finding {number}. `stocktake finding list` names those there are.")
     return found
@@ -179,13 +179,14 @@ def show_findings(found: Sequence[FindingRow], rules: Sequence[Rule] = RULES) ->
 def _line(row: FindingRow, title: str) -> list[str]:
     named = f"{row.kind} {clean(row.key)}" + (f" ({clean(row.name)})" if row.name and row.name != row.key else "")
     state = row.state + (", inherited" if row.inherited else "")
+    state += f"\nin {clean(row.change_window)}" if row.change_window else ""
     return [
         str(row.id), row.severity, state, f"{exact(row.since)}\n{ago(row.since, now=now())}", clean(row.workspace),
         f"{title}\n{row.rule}", f"{named}\nowner: {clean(row.owner or 'unknown')}",
     ]  # fmt: skip
 
 
-def _write(row: FindingRow, output: Output, rules: Loaded) -> None:
+def write_one(row: FindingRow, output: Output, rules: Loaded) -> None:
     rule = next((one for one in rules.rules if one.id == row.rule), None)
     made: dict[str, Any] = rows.record(row, rows.FINDING_SHOWN)
     made["history"] = [rows.record(one, rows.FINDING_EVENT) for one in row.history]
@@ -203,11 +204,13 @@ def _write(row: FindingRow, output: Output, rules: Loaded) -> None:
         ("Owner", row.owner or "unknown"),
         ("First seen", exact(row.first_seen)),
         ("Last seen", exact(row.last_seen)),
+        *([("Waived until", exact(row.waived_until))] if row.state == State.WAIVED and row.waived_until else []),
+        *([("Change window", row.change_window)] if row.change_window else []),
         *([("Done by", row.actor + (f" ({row.actor_source})" if row.actor_source else ""))] if row.actor else []),
         *((f"Evidence: {name}", shorten(value, 400)) for name, value in _flat(row.evidence)),
     ]
     for event in row.history:
-        by = f" by {event.actor}: {event.reason}" if event.actor else ""
+        by = f" by {event.actor}: {event.reason}" if event.actor else f": {event.reason}" if event.reason else ""
         lines.append((exact(event.at), f"{event.before or 'new'} -> {event.after}{by}"))
     lines += said(rule) if rule is not None else []
     write_table(["", ""], ([name, text] for name, text in lines))
@@ -219,6 +222,10 @@ def _flat(evidence: Any) -> list[tuple[str, Any]]:
     for name, value in evidence.items():
         if name == "fields":
             lines += [(f["path"], f"{shorten(f['before'])} -> {shorten(f['after'])}") for f in value]
+        elif name == "differs":
+            lines += [
+                (f["path"], f"{shorten(f['baseline'])} in the baseline, is {shorten(f['actual'])}") for f in value
+            ]
         else:
             lines.append((name, value))
     return lines

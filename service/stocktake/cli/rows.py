@@ -74,11 +74,19 @@ DISCOVERED_TSV = tuple(name for name in DISCOVERED if name != "tags")
 FINDING = (
     "id", "fingerprint", "workspace", "rule", "severity", "kind", "key", "name", "owner", "state", "since", "inherited",
     "first_seen", "last_seen", "opened_at", "resolved_at", "acknowledged_at", "waived_until", "evidence", "change",
-    "actor", "actor_source", "scan",
+    "actor", "actor_source", "scan", "change_window",
 )  # fmt: skip
 FINDING_TSV = tuple(name for name in FINDING if name != "evidence")
 FINDING_SHOWN = (*FINDING, "history", "words")
 FINDING_EVENT = ("at", "before", "after", "actor", "reason", "evidence", "scan")
+WAIVER = (
+    "id", "source", "rules", "workspaces", "kinds", "assets", "exact", "owner", "reason", "actor", "began_at", "until",
+    "state", "ended_at", "ended_by", "end_reason",
+)  # fmt: skip
+OFF_BASELINE = ("workspace", "kind", "key", "name", "what", "path", "baseline", "actual", "source")
+GATE = ("workspace", "kind", "key", "asked", "at", "verdict", "checks")
+GATE_CHECK = ("check", "result", "words", "details")
+GATE_TSV = ("workspace", "kind", "key", *GATE_CHECK)
 RULE = (
     "id", "severity", "group", "sort", "kinds", "needs", "opens_after", "resolves_after", "title", "why", "inspect_cli",
     "inspect_rest", "inspect_portal", "fix", "rollback", "signal", "runbook", "statement", "origin", "off", "failing",

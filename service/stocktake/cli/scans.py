@@ -82,7 +82,7 @@ def scan(
     names = [one.name for one in settings.workspaces]
     if not settings.discovery:  # a name that is not there is told before the database is opened
         names = known(workspace, names) or names
-    with open_app(settings) as app, _progress(current) as tell:
+    with open_app(settings) as app, progress(current) as tell:
         if settings.discovery:
             app.discover_at_first()
             names = [one.name for one in app.workspaces]
@@ -151,7 +151,7 @@ def _scan(
 
 
 @contextmanager
-def _progress(current: Session) -> Iterator[Callable[[Progress], None]]:
+def progress(current: Session) -> Iterator[Callable[[Progress], None]]:
     """A bar for each workspace on a terminal; a line now and then elsewhere."""
     if current.quiet or not sys.stderr.isatty():
         yield _Lines(quiet=current.quiet)

@@ -66,6 +66,7 @@ class Mode(StrEnum):
 
     HOT = "hot"  # small kinds completely, runs that are new or moving
     SWEEP = "sweep"  # everything
+    RECHECK = "recheck"  # what one finding needs, completely: a look at nothing else
 
 
 class Lifecycle(StrEnum):

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine
 from stocktake.core.errors import Fenced
 from stocktake.core.findings import Patience, Policy, Said, State, comes_back, fingerprint, step
 from stocktake.core.rules import ChangeRule, Rule, Seen, Severity, StateRule, Words
+from stocktake.pipeline.governing import Governing
 from stocktake.store import claims, findings, judging
 from stocktake.store.findings import Differs, Draft, Held, Malformed
 from stocktake.store.judging import Look, Standing, Unit
@@ -63,6 +64,7 @@ class Judging:
     ruleset: RuleSet
     key: bytes
     clean: Callable[[Any], Any]  # takes out what was removed since it was published
+    governing: Governing
     words: Callable[[str], str] = str  # the same of an error's words
     stop: Callable[[], bool] = lambda: False
     moves: Counter[str] = field(default_factory=Counter)
@@ -112,6 +114,7 @@ class Judging:
         somebody asks to stop, the next scan goes on."""
         self.errors.update(self.ruleset.broken)
         with contextlib.suppress(Fenced):
+            self.governing.begin(scan_id)
             while not self.stop() and self._changes(scan_id):
                 pass
             self._states(scan_id)
@@ -309,6 +312,28 @@ class Judging:
                     drafts.append(draft)
                 self._write(drafts, now, scan_id)
 
+    def once(self, rule: StateRule, subject: findings.Subject, which: bytes, scan_id: int) -> None:
+        """Judge one finding alone: the caller knows that all it needs was completely seen, if not by everybody."""
+        now = self.clock()
+        try:
+            with judging.reading(self.engine, self.ruleset.timeout) as reader:
+                asked = findings.ask(reader, self.claim, rule, [subject.kind], now, self._reopen)
+                found = next((one for one in asked if one.subject == subject), None)
+        except Malformed as exc:
+            self.errors[rule.id] = str(exc)
+            return
+        if found is None:  # it stands as it did
+            return
+        with contextlib.suppress(Fenced), self.connection.begin():
+            claims.fence(self.connection, self.claim)
+            held = findings.held(self.connection, {which}, now, self._reopen).get(which)
+            if held is None or not held.live:
+                return
+            evidence = self.clean(found.evidence) if found.evidence is not None else None
+            draft = self._draft(rule, subject, which, held, now)
+            self._step(draft, Said(complete=True, holds=evidence is not None, evidence=evidence), now)
+            self._write([draft], now, scan_id)
+
     def _note_failures(self) -> None:
         """Keep why rules failed, for `stocktake rules list` and whoever reads what was found."""
         if not self.errors:
@@ -365,6 +390,7 @@ class Judging:
             self.moves.update(["dropped"] if one.finding is None else [])
         if moved:
             findings.write(self.connection, self.claim, moved, now=now, scan_id=scan_id)
+            self.governing.settle({one.rule.id for one in moved}, now, scan_id)
 
     def _fingerprint(self, rule: Rule, kind: str, key: str) -> bytes:
         return fingerprint(rule.id, self.claim.workspace, kind, key, secret=self.key)

@@ -17,14 +17,17 @@ from sqlalchemy import Connection, Engine
 
 from stocktake.core.assets import Kind, Mode, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, ConfigError, SourceError, Stopped, Trouble
+from stocktake.core.governance import NOTHING_AGREED, Governance
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.pipeline.absence import Ended, Judge
 from stocktake.pipeline.actors import Naming
 from stocktake.pipeline.beside import Beside
 from stocktake.pipeline.cutting import Part
+from stocktake.pipeline.governing import Governing
 from stocktake.pipeline.intake import Intake, epoch
 from stocktake.pipeline.judging import Judging, RuleSet
+from stocktake.pipeline.rechecking import Rechecking
 from stocktake.pipeline.report import Progress, ScanReport, outcome, report
 from stocktake.rules import RULES
 from stocktake.sources.protocol import Identity, Item, Listing, Page, Source, Traffic
@@ -58,11 +61,13 @@ def scan(
     key: bytes,
     guard: Guard,
     judged_by: RuleSet = _SHIPPED,
+    governance: Governance = NOTHING_AGREED,
+    finding: int | None = None,
     owner: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> ScanReport:
-    """Take stock of one workspace once.
+    """Take stock of one workspace once; in the mode RECHECK of no more than `finding` needs.
 
     Raises Busy when another process is at it, Fenced when one took over, Stopped when `stop` said so, and
     SQLAlchemy's errors when the database goes away. Whatever the source does is a state in the report, and so is what
@@ -85,13 +90,16 @@ def scan(
             ruleset=judged_by,
             key=key,
             clean=clean,
+            governing=Governing(connection=conn, claim=claim, governance=governance, clean=clean),
             words=redactor.text,
             stop=stop,
         )
         judging.enrol()
+        again = Rechecking(judging=judging, finding=finding)
+        again.begin()
         try:
             claims.settle(conn, claim, source_name, uri)
-            source = make_source(clock)
+            source = again.narrowed(make_source(clock))
         except (ConfigError, SourceError) as exc:
             refused = _refused(conn, claim, exc, redactor)
             judging.judge(refused.scan_id)
@@ -108,10 +116,12 @@ def scan(
                 guard=guard,
                 progress=progress,
                 stop=stop,
+                experiments=again.experiments,
             )
             with contextlib.closing(one.beside):
                 done = one.run()
             judging.judge(done.scan_id)
+            again.judge(done.scan_id)
             return done
         finally:
             source.close()
@@ -142,6 +152,7 @@ class _Pass:
     guard: Guard
     progress: Callable[[Progress], None] | None
     stop: Callable[[], bool]
+    experiments: frozenset[str]  # what a hot pass lists though it did not change
     staged: dict[tuple[str, str], publish.Staged] = field(default_factory=dict)
     staged_bytes: int = 0
     inserted: int = 0  # new assets since the planner's statistics were renewed
@@ -158,7 +169,7 @@ class _Pass:
 
     def __post_init__(self) -> None:
         self.beside = Beside(self.engine, self._write)
-        self.inventory = StoreKnown(self.connection, self.claim, self.flush)
+        self.inventory = StoreKnown(self.connection, self.claim, self.flush, self.experiments)
         self.judge = Judge(
             connection=self.connection,
             claim=self.claim,

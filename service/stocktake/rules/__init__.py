@@ -24,6 +24,7 @@ from stocktake.rules import (
     model_alias_moved,
     model_version_lost_its_run,
     not_reproducible,
+    off_baseline,
     parameter_mismatch,
     production_model_changed,
     production_run_deleted,
@@ -70,6 +71,7 @@ RULES: tuple[Rule, ...] = (
     local_artifact_uri.RULE,
     duplicate_experiment_name.RULE,
     stale_running.RULE,
+    off_baseline.RULE,
     # of Azure Machine Learning
     endpoint_config_changed.RULE,
     traffic_shifted.RULE,

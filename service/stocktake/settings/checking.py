@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from stocktake.settings.azure import AzureIdentitySettings, AzureMlSettings
 from stocktake.settings.environment import secret, unfit
+from stocktake.settings.governing import read_all
 from stocktake.settings.models import MlflowSettings, Settings
 from stocktake.settings.scheduling import ScheduleSettings
 from stocktake.settings.timing import period
@@ -63,7 +64,17 @@ def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
             found += _schedule(f"discovery[{number}].schedule", entry.schedule, settings)
     if settings.evidence.container is not None:
         found += _azureml("evidence.container", settings.evidence.container, environ)
-    return found + list(_telemetry(settings, environ))
+    return [*found, *_governance(settings), *_telemetry(settings, environ)]
+
+
+def _governance(settings: Settings) -> Iterator[Problem]:
+    read, wrong = read_all(settings)
+    for exc in wrong:
+        yield _fatal("governance.files", f"has one that cannot be used: {str(exc).rstrip('.')}", "Correct it")
+    names = {one.name for one in settings.workspaces}
+    for one in read:
+        if (name := one.content.workspace) is not None and name not in names and not settings.discovery:
+            yield _odd(one.source("workspace"), f"is about workspace {name!r}, which is not configured", "Correct it")
 
 
 def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
@@ -23,6 +23,7 @@ from stocktake.settings.fields import password_in_url
 from stocktake.settings.models import Settings
 
 Path_ = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
 _SECRET_KEY = re.compile(
     r"(^|_)(password|passwd|pwd|token|secret|api_?key|access_?key|account_?key|connection_?string|credentials?)s?$"
 )
@@ -37,7 +38,7 @@ def load_settings(config: Path | None = None, environ: Mapping[str, str] | None 
     if config is not None:
         settings = _from_file(config.expanduser())
     elif environ.get("MLFLOW_TRACKING_URI"):
-        settings = _validate(_from_mlflow(environ), _MLFLOW, {})
+        settings = validated(Settings, _from_mlflow(environ), _MLFLOW, {})
     else:
         settings = Settings()
     settings._data_dir = data_dir(environ)
@@ -53,10 +54,16 @@ def data_dir(environ: Mapping[str, str]) -> Path:
 
 
 def _from_file(file: Path) -> Settings:
+    data, lines = read_yaml(file, missing="Check --config or STOCKTAKE_CONFIG.")
+    return validated(Settings, data, str(file), lines)
+
+
+def read_yaml(file: Path, *, missing: str) -> tuple[Mapping[str, Any], Mapping[Path_, int]]:
+    """Read a map of keys without secrets, and the line of each of its parts. Raises ConfigError."""
     try:
         text = file.read_text("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{file}: there is no such file. Check --config or STOCKTAKE_CONFIG.") from None
+        raise ConfigError(f"{file}: there is no such file. {missing}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: is not text in UTF-8. Save it as UTF-8.") from None
     except OSError as exc:
@@ -82,7 +89,7 @@ def _from_file(file: Path) -> Settings:
     problems += [(path, message) for path, message in _secrets(data, ())]
     if problems:
         raise _error(str(file), problems, lines, data)
-    return _validate(data, str(file), lines)
+    return data, lines
 
 
 def _nodes(node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> Iterable[tuple[Path_, str]]:
@@ -198,11 +205,12 @@ def _name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].strip("-") or "mlflow"
 
 
-def _validate(data: Mapping[str, Any], source: str, lines: Mapping[Path_, int]) -> Settings:
+def validated(model: type[M], data: Mapping[str, Any], source: str, lines: Mapping[Path_, int]) -> M:
+    """The values of a model. Raises one ConfigError that names what is wrong, where, and in which line."""
     try:
-        return Settings.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as exc:
-        problems = [(tuple(error["loc"]), _words(error)) for error in exc.errors(include_url=False)]
+        problems = [(tuple(error["loc"]), _words(error, model)) for error in exc.errors(include_url=False)]
     raise _error(source, problems, lines, data)
 
 
@@ -239,14 +247,14 @@ def _dotted(path: Path_) -> str:
     return text
 
 
-def _words(error: ErrorDetails) -> str:
+def _words(error: ErrorDetails, root: type[BaseModel]) -> str:
     """Say in plain words what pydantic found, and what to do."""
     kind, path, context = error["type"], tuple(error["loc"]), error.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
     if kind == "extra_forbidden":
-        model = _model_at(path[:-1])
-        known = list(model.model_fields) if model else []
+        model = _model_at(path[:-1], root)
+        known = [field.alias or name for name, field in model.model_fields.items()] if model else []
         near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.6)
         return "is not a known key. " + (f"Did you mean `{near[0]}`?" if near else f"Known: {_list(known)}")
     if kind == "missing":
@@ -268,9 +276,9 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _model_at(path: Path_) -> type[BaseModel] | None:
+def _model_at(path: Path_, root: type[BaseModel] = Settings) -> type[BaseModel] | None:
     """Find the model that stands at a path of the file."""
-    model: type[BaseModel] | None = Settings
+    model: type[BaseModel] | None = root
     for part in path:
         if isinstance(part, int):
             continue

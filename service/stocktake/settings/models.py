@@ -14,6 +14,7 @@ from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.discovery import DiscoverySettings
 from stocktake.settings.evidence import EvidenceSettings
 from stocktake.settings.fields import Http, Model, Pattern, Variable, WorkspaceName, address
+from stocktake.settings.governance import GateSettings, GovernanceSettings
 from stocktake.settings.hygiene import HygieneSettings
 from stocktake.settings.rules import RulesSettings
 from stocktake.settings.scheduling import ScheduleSettings
@@ -332,6 +333,10 @@ class Settings(Model):
         description="Tags that name an owner; the first that is there wins, then the workspace's `owner`.",
     )
     production: ProductionSettings = Field(ProductionSettings(), description="Which model versions are production.")
+    governance: GovernanceSettings = Field(
+        GovernanceSettings(), description="Waivers, approved change windows and baselines."
+    )
+    gate: GateSettings = Field(GateSettings(), description="What the check before a release asks for.")
     hygiene: HygieneSettings = Field(HygieneSettings(), description="What the rules about good order go by.")
     rules: RulesSettings = Field(RulesSettings(), description="By which rules what is seen is judged.")
     guard: GuardSettings = Field(GuardSettings(), description="When removals are withheld.")

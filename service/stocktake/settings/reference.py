@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from stocktake.settings.baseline import BaselineFile
 from stocktake.settings.models import Settings
 
 _HEAD = """\
@@ -69,6 +70,28 @@ def markdown() -> str:
     return _HEAD + "".join(_section(schema, path) for schema, path in _sections(json_schema()))
 
 
+_BASELINE_HEAD = """\
+# Baseline files
+
+<!-- Made by `python -m stocktake.settings --baseline`; a test compares. Change the models, not this page. -->
+
+A file that `governance.files` names, one or several for a workspace, or for none (waivers and windows alone).
+`stocktake baseline check FILE` says what is wrong and in which line. [How to](../how-to/baselines.md).
+"""
+
+
+def baseline_markdown() -> str:
+    """Return the reference page of files with baselines."""
+    schema = BaselineFile.model_json_schema()
+    parts = [_section(part, path) for part, path in _sections(schema) if not path.startswith(("waivers", "windows"))]
+    text = _BASELINE_HEAD + "".join(parts)
+    for name in ("waivers", "windows"):
+        text = text.replace(
+            f"list of `{name}[]`", f"list, as [governance.{name}\\[\\]](configuration.md#governance{name})"
+        )
+    return text
+
+
 def _sections(schema: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     definitions = schema["$defs"]
 
@@ -88,8 +111,8 @@ def _target(field: dict[str, Any]) -> tuple[str | None, bool]:
         return field["$ref"].rpartition("/")[2], False
     if "items" in field and "$ref" in field["items"]:
         return field["items"]["$ref"].rpartition("/")[2], True
-    found = (_target(option)[0] for option in field.get("anyOf", ()))
-    return next((name for name in found if name), None), False
+    found = (_target(option) for option in field.get("anyOf", ()))
+    return next((one for one in found if one[0]), (None, False))
 
 
 def _section(schema: dict[str, Any], path: str) -> str:

@@ -58,6 +58,7 @@ class FindingRow:
     actor: str | None  # who made that, "unknown" unless a source names somebody
     actor_source: str | None
     scan: int
+    change_window: str | None = None  # the approved window that it happened in
     history: Sequence[Event] = field(default_factory=tuple)
 
 

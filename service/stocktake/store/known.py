@@ -36,10 +36,17 @@ def sample(connection: Connection, workspace: str, most: int) -> tuple[Kind, dic
 
 class StoreKnown:
     """Answers from the database; `flush` publishes what is still on its way, so that `changed` tells the truth.
-    `taken` has the cuts whose places it told."""
+    `taken` has the cuts whose places it told. `experiments` are to be listed anew, changed or not."""
 
-    def __init__(self, connection: Connection, claim: Claim, flush: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        claim: Claim,
+        flush: Callable[[], None],
+        experiments: frozenset[str] = frozenset(),
+    ) -> None:
         self._connection = connection
+        self._experiments = experiments  # those that are to be listed anew, changed or not
         self._claim = claim
         self._flush = flush
         self.taken: dict[Kind, cuts.Cut] = {}
@@ -84,7 +91,8 @@ class StoreKnown:
                     "began": self._claim.began_at,
                 },
             )
-            return frozenset(canonical.unescape(key) for (key,) in rows)
+            found = frozenset(canonical.unescape(key) for (key,) in rows)
+            return found | self._experiments if kind == Kind.EXPERIMENT else found
 
     def last_look(self, kind: Kind) -> datetime | None:
         with self._connection.begin():
@@ -94,7 +102,7 @@ class StoreKnown:
                     SELECT CASE WHEN s.passes > 1 THEN s.last_began_at ELSE least(s.last_began_at, (
                         SELECT min(c.began_at) FROM scope_scan c WHERE c.scan_id = s.scan_id AND c.kind = :kind)) END
                     FROM scan s
-                    WHERE s.workspace_id = :wid AND s.state IN ('complete', 'partial')
+                    WHERE s.workspace_id = :wid AND s.state IN ('complete', 'partial') AND s.mode <> 'recheck'
                       AND EXISTS (SELECT 1 FROM scope_scan c WHERE c.scan_id = s.scan_id AND c.kind = :kind)
                       AND NOT EXISTS (SELECT 1 FROM scope_scan c WHERE c.scan_id = s.scan_id AND c.kind = :kind
                                       AND NOT c.ended)

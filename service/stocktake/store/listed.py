@@ -13,9 +13,9 @@ from stocktake.core.assets import PARTITIONED, PIECEMEAL
 # Of a kind that is listed experiment by experiment the oldest of these lists counts, and that of the experiments.
 _NOW = """
 SELECT s.kind, CASE WHEN s.kind = ANY(:partitioned)
-        THEN coalesce(max(s.last_complete_at) FILTER (WHERE s.partition = ''), least(
-            CASE WHEN bool_and(s.last_complete_at IS NOT NULL) THEN min(s.last_complete_at) END,
-            min(e.last_complete_at)))
+        THEN coalesce(max(s.last_complete_at) FILTER (WHERE s.partition = ''),
+            CASE WHEN bool_and(s.last_complete_at IS NOT NULL AND e.last_complete_at IS NOT NULL)
+                THEN least(min(s.last_complete_at), min(e.last_complete_at)) END)
         ELSE max(s.last_complete_at) END AS at
 FROM scope s JOIN workspace w USING (workspace_id)
 LEFT JOIN scope e ON e.workspace_id = s.workspace_id AND e.kind = 'experiment' AND e.partition = ''

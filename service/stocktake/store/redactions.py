@@ -69,6 +69,8 @@ PLACES = (
     Place("discovery_event", ("why",)),
     Place("act", ("key", "caller")),
     Place("act_log", ("error", "next_step")),
+    Place("waiver", ("asset", "owner", "reason", "actor", "ended_by", "end_reason")),
+    Place("off_baseline", ("key",), ("evidence",)),
     Place("finding", ("key", "name", "owner"), ("evidence",)),  # it is recognised by its fingerprint, whatever its key
     Place("finding_event", ("actor", "reason"), ("evidence",)),
     Place("judging", ("error",)),

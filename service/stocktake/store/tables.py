@@ -470,6 +470,7 @@ finding = Table(
     Column("evidence", Text, nullable=False),  # canonical JSON
     Column("change_id", BigInteger),  # the last change that it is about, which names who did it, maybe later
     Column("scan_id", BigInteger, nullable=False),  # the last that wrote something here
+    Column("change_window", Text),  # the approved window that what it is about happened in; it does not page
     Index("finding_live", "fingerprint", unique=True, postgresql_where=text("state <> 'resolved'")),
     Index("finding_by_fingerprint", "fingerprint"),  # one that comes back
     Index("finding_by_rule", "workspace_id", "rule", "kind"),
@@ -512,3 +513,5 @@ heartbeat = Table(
     Column("holder", Text, primary_key=True),
     Column("at", _TIME, nullable=False),
 )
+
+from stocktake.store import governance_tables  # noqa: E402, F401 - they are tables of the same metadata
