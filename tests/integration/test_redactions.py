@@ -275,6 +275,10 @@ _OURS = {
     "cut_listing": {"kind"},
     "finding": {"rule", "severity", "kind", "state"},
     "finding_event": {"before", "after"},
+    "alert": {"key", "receiver", "pace", "told"},  # names of the configuration, and keyed digests
+    "alert_finding": {"told"},
+    "delivery": {"receiver", "key", "what", "state"},
+    "receiver": {"name"},
     "judging": {"rule", "kind"},
 }
 

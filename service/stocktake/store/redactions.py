@@ -70,6 +70,11 @@ PLACES = (
     Place("act_log", ("error", "next_step")),
     Place("finding", ("key", "name", "owner"), ("evidence",)),  # it is recognised by its fingerprint, whatever its key
     Place("finding_event", ("actor", "reason"), ("evidence",)),
+    Place("alert", (), ("labels",)),
+    Place("alert_finding", (), ("labels",)),
+    Place("delivery", ("error",), ("message",)),
+    Place("receiver", ("error",)),
+    Place("silence", ("actor", "reason", "ended_by"), ("matchers",)),
 )
 #: Where it cannot be removed: what something that is still there is known by.
 FIXED = (

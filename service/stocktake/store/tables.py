@@ -458,7 +458,9 @@ finding_event = Table(
     Column("reason", Text),
     Column("evidence", Text, nullable=False),
     Column("scan_id", BigInteger),
+    Column("planned", Boolean, nullable=False, server_default=false()),  # alerts were made of it, or none was due
     Index("finding_event_by_finding", "finding_id", "event_id"),
+    Index("finding_event_unplanned", "event_id", postgresql_where=text("NOT planned")),
 )
 
 judging = Table(
@@ -479,3 +481,6 @@ heartbeat = Table(
     Column("holder", Text, primary_key=True),
     Column("at", _TIME, nullable=False),
 )
+
+# The tables of other rooms of the store, which need METADATA: whoever asks for it gets them all.
+from stocktake.store import alert_tables as alert_tables  # noqa: E402
