@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine
 
 from stocktake.core import canonical
 from stocktake.core.remembered import Remembered, Sought, Text
+from stocktake.store import alerts
 from stocktake.store.engine import driver
 from stocktake.store.publish import LIFTED
 
@@ -318,6 +319,7 @@ def _lock(raw: psycopg.Connection[Any]) -> None:
     """Keep every scan from publishing until this transaction ends: the locks of claims.fence, in its order."""
     raw.execute("SELECT 1 FROM claim ORDER BY workspace_id, mode FOR UPDATE")
     raw.execute("SELECT 1 FROM workspace ORDER BY workspace_id FOR NO KEY UPDATE")
+    raw.execute("SELECT pg_advisory_xact_lock(%s)", (alerts.LOCK,))  # nor are messages made of what it held
 
 
 def _found(

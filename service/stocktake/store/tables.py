@@ -483,4 +483,4 @@ heartbeat = Table(
 )
 
 # The tables of other rooms of the store, which need METADATA: whoever asks for it gets them all.
-from stocktake.store import alert_tables as alert_tables  # noqa: E402
+from stocktake.store import alert_tables  # noqa: E402, F401
