@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -19,6 +20,7 @@ from stocktake.core.errors import ConfigError, SourceError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.making import Shared, address, make_source, source_name
+from stocktake.rules import RULES
 from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
 from stocktake.settings.timing import period
@@ -32,6 +34,10 @@ from stocktake.telemetry.exporters import AzureMonitorConfig, OtlpConfig
 from stocktake.telemetry.figures import RequestFigures, ScanFigures
 from stocktake.telemetry.logs import redact_with
 from stocktake.telemetry.providers import Telemetry, TelemetryConfig, setup_telemetry
+
+if TYPE_CHECKING:
+    from stocktake.alerting import Alerting
+    from stocktake.pipeline.alerting import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +178,24 @@ class App:
             guard=Guard(share=self.settings.guard.share, assets=self.settings.guard.assets),
             progress=progress,
             stop=stop,
+        )
+
+    def alerting(self, told: Callable[[Outcome], None] = lambda _: None) -> Alerting | None:
+        """Who plans and sends alerts; None where the configuration tells nobody. The caller closes it."""
+        if self.settings.alerts is None:
+            return None
+        from stocktake.alerting import Alerting  # every receiver, for those who send
+
+        return Alerting(
+            self.settings,
+            self.settings.alerts,
+            self.environ,
+            engine=self.engine,
+            redactor=self.redactor,
+            key=self.key,
+            rules=RULES,
+            workspaces=lambda: self.workspaces,
+            told=told,
         )
 
     def age_limits(self, name: str) -> dict[Mode, float]:

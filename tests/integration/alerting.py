@@ -58,7 +58,7 @@ def desk(engine: Engine, words: str, environ: Mapping[str, str] | None = None, w
     """An installation with these alerts."""
     settings = Settings.model_validate({"alerts": yaml.safe_load(words), "workspaces": list(workspaces)})
     assert settings.alerts is not None
-    made = Desk(engine=engine, alerting=None, now=datetime.now(UTC))  # type: ignore[arg-type]
+    made = Desk(engine=engine, alerting=None, now=datetime.now(UTC).replace(hour=12, minute=0))  # type: ignore[arg-type]
     made.alerting = Alerting(
         settings,
         settings.alerts,

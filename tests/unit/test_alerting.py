@@ -320,6 +320,8 @@ def test_a_parent_goes_before_its_children_and_only_where_it_is_as_bad() -> None
     assert quiet.why(replace(child, parents=frozenset({("experiment", "2")})), T0) is None
     assert quiet.why(replace(child, labels=child.labels | {"severity": "critical"}), T0) is None  # type: ignore[operator]
     assert quiet.why(parent, T0) is None
+    run = replace(subject(1, severity="info", rule="run-deleted"), parents=frozenset({("experiment", "1")}))
+    assert quiet.why(run, T0) == "inhibited"
 
 
 def test_what_opens_and_closes_all_the_time_is_told_when_it_stands_still() -> None:

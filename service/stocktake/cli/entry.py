@@ -14,6 +14,7 @@ import typer
 
 from stocktake import __version__
 from stocktake.cli import (
+    alerts,
     discover,
     download,
     fetches,
@@ -121,6 +122,7 @@ app.command("fetches")(fetches.fetches)
 app.add_typer(scans.scope)
 app.add_typer(finding.finding)
 app.add_typer(rules.rules)
+app.add_typer(alerts.alerts)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)
 app.add_typer(operate.config)

@@ -33,6 +33,10 @@ _OBJECTS = (
     ("`finding list`", "finding", rows.FINDING, ("evidence",)),
     ("`finding show`, `finding ack`", "finding (no list)", rows.FINDING_SHOWN, ()),
     ("`rules list`, `rules show`", "rule", rows.RULE, tuple(set(rows.RULE) - set(rows.RULE_TSV))),
+    ("`alerts list`, `alerts ack`", "alert", rows.ALERT, ()),
+    ("`alerts deliveries`", "delivery", rows.DELIVERY, ()),
+    ("`alerts silences`, `alerts silence`, `alerts expire`", "silence", rows.SILENCE, ()),
+    ("`alerts test`", "message", rows.TESTED, ()),
     ("`try`", "figure", rows.FIGURE, ()),
     ("`doctor`", "check", rows.CHECK, ()),
 )

@@ -82,6 +82,16 @@ RULE = (
     "inspect_rest", "inspect_portal", "fix", "rollback", "signal", "runbook", "statement",
 )  # fmt: skip
 RULE_TSV = ("id", "severity", "sort", "kinds", "needs", "opens_after", "resolves_after", "title", "runbook")
+ALERT = (
+    "id", "key", "receiver", "labels", "state", "since", "told_at", "due_at", "digest", "acknowledged", "findings",
+    "waiting", "dead", "receiver_failing_since", "receiver_error",
+)  # fmt: skip
+DELIVERY = (
+    "id", "alert", "receiver", "key", "what", "state", "findings", "created_at", "tries", "next_at", "ended_at",
+    "status", "error", "title",
+)  # fmt: skip
+SILENCE = ("id", "matchers", "starts_at", "ends_at", "holds", "actor", "reason", "ended_by")
+TESTED = ("receiver", "what", "taken", "status", "error", "next_step")
 CHECK = ("level", "check", "workspace", "message", "next_step")
 
 

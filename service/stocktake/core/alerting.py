@@ -137,24 +137,36 @@ class Quiet:
     silences: Sequence[Silence] = ()
     inhibitors: Sequence[Subject] = ()  # live findings that a source of an inhibition fits
     inhibitions: Sequence[Inhibition] = ()
-    _by_workspace: dict[str, list[tuple[Subject, Inhibition]]] = field(default_factory=dict)
+    # How bad the worst of the sources is: of a whole workspace, and of an asset that others lie in.
+    _whole: dict[tuple[int, str], int] = field(default_factory=dict)
+    _above: dict[tuple[int, str, str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for subject in self.inhibitors:
-            for one in self.inhibitions:
-                if fit(one.source, subject.labels):
-                    self._by_workspace.setdefault(subject.labels["workspace"], []).append((subject, one))
+            labels, severity = subject.labels, _severity(subject)
+            for number, one in enumerate(self.inhibitions):
+                if not fit(one.source, labels):
+                    continue
+                if one.below:
+                    asset = (number, labels["workspace"], labels["kind"], labels["key"])
+                    self._above[asset] = max(severity, self._above.get(asset, 0))
+                else:
+                    workspace = (number, labels["workspace"])
+                    self._whole[workspace] = max(severity, self._whole.get(workspace, 0))
 
     def why(self, subject: Subject, now: datetime) -> str | None:
-        """`silenced`, `inhibited`, or None: it is told of."""
+        """`silenced`, `inhibited`, or None: it is told of. Nothing goes before what is worse than itself."""
         if any(one.holds(subject.labels, now) for one in self.silences):
             return "silenced"
-        for source, one in self._by_workspace.get(subject.labels["workspace"], ()):
-            if source.finding == subject.finding or not fit(one.target, subject.labels):
+        severity, workspace = _severity(subject), subject.labels["workspace"]
+        for number, one in enumerate(self.inhibitions):
+            if one.below:
+                found = [self._above.get((number, workspace, *parent), -1) for parent in subject.parents]
+            elif not fit(one.source, subject.labels):  # a source does not go before itself
+                found = [self._whole.get((number, workspace), -1)]
+            else:
                 continue
-            if _severity(source) < _severity(subject) or fit(one.source, subject.labels):
-                continue
-            if not one.below or (source.labels["kind"], source.labels["key"]) in subject.parents:
+            if max(found, default=-1) >= severity and fit(one.target, subject.labels):
                 return "inhibited"
         return None
 

@@ -132,9 +132,10 @@ class Planner:
             numbers = {number for one in members.values() for number in one}
             subjects = alerts.subjects(connection, numbers, self.labels)
             sources = [one.source for one in self.policy.inhibitions]
+            places = {one.labels["workspace"] for one in subjects.values()}
             quiet = Quiet(
                 silences=alerts.silences(connection, at),
-                inhibitors=alerts.inhibitors(connection, sources, self.labels),
+                inhibitors=alerts.inhibitors(connection, sources, places, self.labels),
                 inhibitions=self.policy.inhibitions,
             )
             done = [

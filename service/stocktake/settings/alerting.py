@@ -257,7 +257,7 @@ class RouteSettings(Model):
         ("workspace", "rule"),
         description="Labels that findings of one alert have in common; `finding` makes each an alert of its own.",
     )
-    pace: PaceSettings = Field(PaceSettings(), description="How long an alert waits.")
+    pace: PaceSettings = Field(PaceSettings(), description="How long its alerts wait.")
     mute: tuple[str, ...] = Field((), description="Names of `mute_times` in which nothing new is told.")
     routes: tuple[RouteSettings, ...] = Field((), description="Branches of this one, as this one is written.")
 

@@ -73,18 +73,6 @@ def planned(connection: Connection, events: Sequence[int]) -> None:
         )
 
 
-def waiting(connection: Connection, now: datetime) -> bool:
-    """Whether there is anything to plan."""
-    found = connection.execute(
-        text(
-            "SELECT EXISTS (SELECT 1 FROM finding_event WHERE NOT planned)"
-            " OR EXISTS (SELECT 1 FROM alert WHERE due_at <= :now)"
-        ),
-        {"now": now},
-    ).scalar_one()
-    return bool(found)
-
-
 _SUBJECT = """
 SELECT f.finding_id, encode(f.fingerprint, 'hex') AS print, w.name AS workspace, f.rule, f.severity, f.kind, f.key,
     f.owner, f.state, f.inherited, {window} AS change_window, a.partition, v.parent
@@ -105,18 +93,25 @@ def subjects(
 
 
 def inhibitors(
-    connection: Connection, sources: Sequence[Sequence[Matcher]], labels: Mapping[str, Mapping[str, str]]
+    connection: Connection,
+    sources: Sequence[Sequence[Matcher]],
+    workspaces: Collection[str],
+    labels: Mapping[str, Mapping[str, str]],
 ) -> list[Subject]:
-    """Live findings that may go before others: by their rule, as far as their source names any."""
+    """Live findings that may go before others of these workspaces: by their rule, as far as their source names any."""
     likes: set[str] = set()
     for source in sources:
         named = [one for one in source if one.label == "rule"]
         wanted = [word for one in named for word in one.patterns if not word.startswith("!")]
         likes |= {_like(word) for word in wanted} if wanted else {"%"}
-    if not likes:
+    if not likes or not workspaces:
         return []
-    where = "f.state IN ('open', 'acknowledged', 'stale') AND f.rule LIKE ANY(:likes)"
-    return list(_subjects(connection, where, {"likes": sorted(likes)}, labels).values())
+    where = (
+        "f.state IN ('open', 'acknowledged', 'stale') AND f.rule LIKE ANY(:likes) AND f.workspace_id IN"
+        " (SELECT workspace_id FROM workspace WHERE name = ANY(:workspaces))"
+    )
+    given = {"likes": sorted(likes), "workspaces": list(workspaces)}
+    return list(_subjects(connection, where, given, labels).values())
 
 
 def _like(pattern: str) -> str:

@@ -89,19 +89,6 @@ def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def waits(connection: Connection, receiver: str, now: datetime) -> bool:
-    """Whether something could be sent to a receiver now."""
-    found = connection.execute(
-        text(
-            "SELECT EXISTS (SELECT 1 FROM delivery WHERE receiver = :receiver AND next_at <= :now"
-            " AND state IN ('queued', 'failed'))"
-            " AND NOT EXISTS (SELECT 1 FROM receiver WHERE name = :receiver AND next_at > :now)"
-        ),
-        {"receiver": receiver, "now": now},
-    ).scalar_one()
-    return bool(found)
-
-
 def take(connection: Connection, receiver: str, now: datetime) -> Taken | None:
     """Lock the next delivery to a receiver. None: there is none, it is not its time, or others have them all.
 
