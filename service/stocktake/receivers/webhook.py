@@ -79,7 +79,7 @@ def common_alert(message: Message) -> dict[str, Any]:
     rules = sorted({item.rule for item in message.items})
     essentials: dict[str, Any] = {
         "alertId": f"/providers/stocktake/alerts/{message.key}",
-        "originAlertId": identity(message),
+        "originAlertId": message.key,
         "alertRule": rules[0] if len(rules) == 1 else "stocktake",
         "severity": _SEVERITIES.get(message.severity, "Sev3"),
         "signalType": "Log",
