@@ -89,10 +89,12 @@ def test_an_alertmanager_that_is_started_anew_hears_of_what_fires_again(
         made.after()
         made.after(MINUTE)
         assert len(known(url)) == 1
-    port = url.rpartition(":")[2]
-    made.after(20 * MINUTE)  # it is away: the refresh waits
+    made.after(20 * MINUTE)  # it is away
     assert made.deliveries("what", "state") == [("fire", "sent"), ("refresh", "failed")]
-    assert port
+    with alertmanager(tmp_path / "two", CONFIG.format(hook.url), int(url.rpartition(":")[2])) as url:
+        assert known(url) == []
+        made.over(10 * MINUTE, MINUTE)
+        assert len(known(url)) == 1
 
 
 def test_what_waits_for_the_digest_carries_a_label_to_route_it_by(engine: Engine, url: str) -> None:

@@ -15,12 +15,13 @@ from tests.servers.mlflow_server import free_port
 
 
 @contextmanager
-def alertmanager(folder: Path, config: str) -> Iterator[str]:
+def alertmanager(folder: Path, config: str, port: int | None = None) -> Iterator[str]:
     """The address of an Alertmanager with this configuration."""
     binary = need_command("prometheus-alertmanager", "prometheus-alertmanager")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "alertmanager.yml").write_text(config)
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
     command = [
         binary, f"--config.file={folder / 'alertmanager.yml'}", f"--storage.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
