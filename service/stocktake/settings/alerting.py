@@ -83,6 +83,21 @@ Match = Annotated[
         }
     ),
 ]
+
+
+def _page(value: str) -> str:
+    if "{rule}" not in value:
+        raise ValueError("does not say where the rule's id belongs. Write for example https://wiki/{rule}")
+    return value
+
+
+def _mailbox(value: str) -> str:
+    if not re.fullmatch(r"[^\s@<>,;\x00-\x1f\x7f]+@[^\s@<>,;\x00-\x1f\x7f]+", value):
+        raise ValueError("is not a mail address. Write it alone, like ops@example.org")
+    return value
+
+
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
 #: The name of a receiver, or `none`.
 ReceiverName = WorkspaceName
 
@@ -135,8 +150,8 @@ class EmailSettings(Model):
     security: Literal["starttls", "tls", "none"] = Field(
         "starttls", description="`tls` from the first byte on (port 465), or `none` on a network that is trusted."
     )
-    sender: str = Field(pattern=r"^[^\s@]+@[^\s@]+$", description="The address that mails are from.")
-    to: tuple[str, ...] = Field(min_length=1, description="The addresses that they go to.")
+    sender: Mailbox = Field(description="The address that mails are from.")
+    to: tuple[Mailbox, ...] = Field(min_length=1, description="The addresses that they go to.")
     username: str | None = Field(None, min_length=1, description="The user, where the server wants one,")
     password_env: Variable | None = Field(None, description="and the variable that holds the password.")
     ca_file: Path | None = Field(None, description="PEM file of the authorities to trust instead of the system's.")
@@ -324,9 +339,8 @@ class AlertSettings(Model):
         description="Findings that go before others. [default: access-lost over all of its workspace; a deleted"
         " experiment or run over what lies in it]",
     )
-    runbook: str = Field(
+    runbook: Annotated[str, AfterValidator(_page)] = Field(
         "docs/runbook/{rule}.md",
-        pattern=r"\{rule\}",
         description="Where the page of a rule is, `{rule}` for its id.",
         examples=["https://wiki.example.org/stocktake/{rule}"],
     )
