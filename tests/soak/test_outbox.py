@@ -5,6 +5,7 @@ arrives at least once, in the order of its states, under one key; none is lost.
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import os
 import random
@@ -38,6 +39,7 @@ _processes.set_forkserver_preload(["tests.soak.test_outbox"])
 WORDS = """
 receivers: [{{name: hook, webhook: {{url: "{0}"}}}}]
 receiver: none
+give_up_after: 3650d
 routes: [{{receiver: hook, group_by: [finding], pace: {{wait: 10s, interval: 10s, repeat: forever}}}}]
 flapping: {{moves: 16, within: 1s, settle: 1s}}
 """
@@ -58,11 +60,12 @@ def work(url: str, hook: str, clock: Clock) -> None:
     """What a worker's process does until it is killed."""
     engine = make_engine(url)
     made = desk(engine, WORDS.format(hook))
+    logging.getLogger("stocktake").setLevel(logging.CRITICAL)
     while True:
         made.alerting.plan(clock.now())
-        sent = made.alerting.send("hook", stop=lambda: False, now=clock.now())
-        if not sent:
-            time.sleep(0.01)  # nothing is due
+        for _ in range(20):
+            if not made.alerting.send("hook", stop=lambda: False, now=clock.now()):
+                time.sleep(0.005)  # nothing is due
 
 
 @dataclass(slots=True)
@@ -109,7 +112,7 @@ def _kills(
                 worker = _processes.Process(target=work, args=(url, hook.url, clock))
                 worker.start()
                 workers.append(worker)
-            done.wait(chance.uniform(0.05, 0.6))
+            done.wait(chance.uniform(0.1, 1.5))
             victim = workers.pop(chance.randrange(2))
             assert victim.pid is not None
             os.kill(victim.pid, signal.SIGKILL)
@@ -158,8 +161,8 @@ def test_no_alert_is_lost_and_none_is_out_of_order(engine: Engine, database_url:
         hook.answer = arrived
         numbers = plant(engine, count)
         with killed_workers(database_url, hook, clock, chance) as killed:
-            for _ in range(3):  # open and close them, in blocks, while they are told
-                time.sleep(count / 200)
+            for _ in range(5):  # open and close them, in blocks, while they are told
+                time.sleep(count / 100)
                 for start in range(0, count, 20):
                     block = numbers[start : start + 20]
                     state = chance.choice(["resolved", "open", "acknowledged"])

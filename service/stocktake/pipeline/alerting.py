@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: Events, and alerts that are due, of one transaction.
 _EVENTS = 5_000
-_ALERTS = 500
+_ALERTS = 200
 
 #: After a failure a receiver, and a delivery, is left alone: seconds, doubled each time, and no longer than this.
 _FIRST, _MOST = 2.0, 300.0
