@@ -65,6 +65,10 @@ def test_alerts_are_listed_as_a_table_and_for_programs(cli: Cli, engine: Engine,
     assert "status 400: no " in shown.out
     assert "\x1b" not in shown.out
     assert cli("alerts", "deliveries", "-o", "tsv").out.count("\n") == 3
+    checks = [one for one in cli("doctor", "-o", "json").json() if one["check"] == "alerts to hook"]
+    assert [one["level"] for one in checks] == ["warn", "warn"]
+    assert "takes nothing since" in checks[0]["message"]
+    assert "1 deliveries were given up" in checks[1]["message"]
     assert cli("alerts", "retry", "4711").code == 7
     assert "1 queued again" in cli("alerts", "retry").err
     assert cli("alerts", "deliveries", "--state", "dead", "-o", "json").json() == []

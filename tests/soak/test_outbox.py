@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -102,17 +102,19 @@ class Arrived:
 
 
 def _kills(
-    url: str, hook: Hooks, clock: Clock, chance: random.Random, done: threading.Event, killed: list[int]
+    begin: Callable[[], BaseProcess],
+    chance: random.Random,
+    lives: tuple[float, float],
+    done: threading.Event,
+    killed: list[int],
 ) -> None:
     """Keep two workers at work, and kill one again and again."""
     workers: list[BaseProcess] = []
     try:
         while not done.is_set():
             while len(workers) < 2:
-                worker = _processes.Process(target=work, args=(url, hook.url, clock))
-                worker.start()
-                workers.append(worker)
-            done.wait(chance.uniform(0.1, 1.5))
+                workers.append(begin())
+            done.wait(chance.uniform(*lives))
             victim = workers.pop(chance.randrange(2))
             assert victim.pid is not None
             os.kill(victim.pid, signal.SIGKILL)
@@ -125,9 +127,18 @@ def _kills(
 
 
 @contextmanager
-def killed_workers(url: str, hook: Hooks, clock: Clock, chance: random.Random) -> Iterator[list[int]]:
+def killed_workers(
+    url: str, hook: Hooks, clock: Clock, chance: random.Random, lives: tuple[float, float]
+) -> Iterator[list[int]]:
+    """Workers of which one is killed after so many seconds, and another one begun; yields who was killed."""
+
+    def begin() -> BaseProcess:
+        worker = _processes.Process(target=work, args=(url, hook.url, clock))
+        worker.start()
+        return worker
+
     done, killed = threading.Event(), list[int]()
-    thread = threading.Thread(target=_kills, args=(url, hook, clock, chance, done, killed))
+    thread = threading.Thread(target=_kills, args=(begin, chance, lives, done, killed))
     thread.start()
     try:
         yield killed
@@ -160,7 +171,8 @@ def test_no_alert_is_lost_and_none_is_out_of_order(engine: Engine, database_url:
         arrived = Arrived(chance=random.Random(seed + 1), failing=0.3)
         hook.answer = arrived
         numbers = plant(engine, count)
-        with killed_workers(database_url, hook, clock, chance) as killed:
+        lives = (0.3, 1.5) if count < 100 else (0.5, 5.0)  # a worker takes a while to begin
+        with killed_workers(database_url, hook, clock, chance, lives) as killed:
             for _ in range(5):  # open and close them, in blocks, while they are told
                 time.sleep(count / 100)
                 for start in range(0, count, 20):

@@ -74,7 +74,7 @@ class Poster:
         timer.start()
         try:
             with httpx.Client(
-                verify=self._tls(),
+                verify=self._tls() if url.startswith("https:") else False,
                 timeout=httpx.Timeout(self.silence, connect=5.0),
                 follow_redirects=False,
                 headers={"user-agent": f"stocktake/{__version__}", **self.headers},

@@ -69,6 +69,32 @@ class SilenceRow:
     ended_by: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiverRow:
+    """How a receiver does."""
+
+    name: str
+    failing_since: datetime | None
+    error: str | None
+    waiting: int
+    dead: int
+
+
+def receivers(connection: Connection) -> dict[str, ReceiverRow]:
+    """Those that ever failed or have something that did not arrive, by name."""
+    rows = connection.execute(
+        text(
+            "SELECT coalesce(r.name, d.receiver) AS name, r.failing_since, r.error, coalesce(d.waiting, 0) AS waiting,"
+            " coalesce(d.dead, 0) AS dead FROM receiver r FULL JOIN (SELECT receiver,"
+            " count(*) FILTER (WHERE state <> 'dead') AS waiting, count(*) FILTER (WHERE state = 'dead') AS dead"
+            " FROM delivery WHERE state IN ('queued', 'failed', 'dead') GROUP BY receiver) d ON d.receiver = r.name"
+        )
+    )
+    return {
+        row.name: ReceiverRow(**{name: _text(getattr(row, name)) for name in ReceiverRow.__slots__}) for row in rows
+    }
+
+
 _ALERTS = """
 SELECT a.alert_id AS id, a.key, a.receiver, a.labels, coalesce(a.told, 'waiting') AS state, a.since, a.told_at,
     a.due_at, a.digest, a.acknowledged, m.findings, d.waiting, d.dead, r.failing_since AS receiver_failing_since,
