@@ -46,7 +46,7 @@ class Alerting:
         engine: Engine,
         redactor: Redactor,
         key: bytes,
-        rules: Sequence[Rule],
+        rules: Callable[[], Sequence[Rule]],
         workspaces: Callable[[], Sequence[WorkspaceSettings]],
         told: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
@@ -79,7 +79,7 @@ class Alerting:
         return Planner(
             engine=self._engine,
             policy=self._policy,
-            wording=wording(self._alerts, self._rules),
+            wording=wording(self._alerts, self._rules()),
             redactor=self._redactor,
             key=self._key,
             labels={one.name: one.labels for one in self._workspaces()},

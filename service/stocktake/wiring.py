@@ -20,7 +20,7 @@ from stocktake.core.errors import ConfigError, SourceError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.making import Shared, address, make_source, source_name
-from stocktake.rules import RULES
+from stocktake.ruling import Ruling, load, refuse_unknown
 from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
 from stocktake.settings.timing import period
@@ -54,6 +54,7 @@ class App:
     key: bytes
     telemetry: Telemetry
     environ: Mapping[str, str]
+    ruling: Ruling
     _running: set[Source] = field(default_factory=set, repr=False)
     _aborted: threading.Event = field(default_factory=threading.Event, repr=False)
     _shared: Shared = field(default_factory=Shared, repr=False)
@@ -165,6 +166,9 @@ class App:
         progress: Callable[[pipeline.Progress], None] | None,
         stop: Callable[[], bool],
     ) -> pipeline.ScanReport:
+        judged_by, news = self.ruling.of(workspace)
+        for words in news:
+            log.warning("a rule of your own cannot be used", extra={"action": "own_rule_refused", "error": words})
         return pipeline.scan(
             self.engine,
             watched,
@@ -176,6 +180,7 @@ class App:
             redactor=self.redactor,
             key=self.key,
             guard=Guard(share=self.settings.guard.share, assets=self.settings.guard.assets),
+            judged_by=judged_by,
             progress=progress,
             stop=stop,
         )
@@ -193,7 +198,7 @@ class App:
             engine=self.engine,
             redactor=self.redactor,
             key=self.key,
-            rules=RULES,
+            rules=lambda: load(self.settings).rules,
             workspaces=lambda: self.workspaces,
             told=told,
         )
@@ -308,6 +313,7 @@ def open_app(
 ) -> Iterator[App]:
     """Put everything together for as long as the block runs."""
     environ = dict(os.environ if environ is None else environ)
+    refuse_unknown(settings, load(settings))
     with open_database(settings, environ) as engine:
         if migrate_database:
             migrate.upgrade(engine)
@@ -317,7 +323,13 @@ def open_app(
         telemetry = setup_telemetry(telemetry_config(settings, environ))
         try:
             app = App(
-                settings=settings, engine=engine, redactor=redactor, key=key, telemetry=telemetry, environ=environ
+                settings=settings,
+                engine=engine,
+                redactor=redactor,
+                key=key,
+                telemetry=telemetry,
+                environ=environ,
+                ruling=Ruling(settings=settings, engine=engine),
             )
             app.refresh_found()
             yield app

@@ -66,7 +66,7 @@ def desk(engine: Engine, words: str, environ: Mapping[str, str] | None = None, w
         engine=engine,
         redactor=Redactor(KEY),
         key=KEY,
-        rules=RULES,
+        rules=lambda: RULES,
         workspaces=lambda: settings.workspaces,
         told=made.outcomes.append,
     )

@@ -279,7 +279,7 @@ _OURS = {
     "alert_finding": {"told"},
     "delivery": {"receiver", "key", "what", "state"},
     "receiver": {"name"},
-    "judging": {"rule", "kind"},
+    "judging": {"rule", "kind", "severity"},
 }
 
 

@@ -24,6 +24,16 @@ class Severity(StrEnum):
     CRITICAL = "critical"  # production is, or may be, concerned: somebody looks now
 
 
+class Group(StrEnum):
+    """What sort of trouble it is: a whole group may be switched on or off."""
+
+    DRIFT = "drift"  # something moved that should stand still
+    HYGIENE = "hygiene"  # it works, and will be hard to find, explain or clean up
+    CAPACITY = "capacity"  # machines that idle, queue or run out
+    INTEGRITY = "integrity"  # something refers to what is not there
+    SERVICE = "service"  # about stocktake's own looking
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
     """What a rule says to people. The page of the runbook is made of it, so that there is one source."""
@@ -77,6 +87,9 @@ class ChangeRule:
     check: Callable[[Seen, Mapping[str, Any] | None], Verdict | None]
     opens_after: int = 1
     resolves_after: int = 1
+    group: Group = Group.DRIFT
+    for_teams: bool = False  # it makes no sense where one person works alone
+    origin: str | None = None  # the file that it came from, of an operator's own rule
 
     def about(self, change: Seen) -> bool:
         """Whether a change is one that this rule looks at."""
@@ -99,6 +112,9 @@ class StateRule:
     needs: Collection[Kind] = ()
     opens_after: int = 1  # complete looks for which it must hold
     resolves_after: int = 1  # complete looks for which it must not
+    group: Group = Group.DRIFT
+    for_teams: bool = False
+    origin: str | None = None
 
     @property
     def of_ledger(self) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 RULE = StateRule(
     id="access-lost",
     severity=Severity.CRITICAL,
+    group=Group.SERVICE,
     opens_after=2,  # a server that restarts is no loss
     statement="""
         WITH last AS (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 RULE = StateRule(
     id="mass-removal-withheld",
     severity=Severity.CRITICAL,
+    group=Group.SERVICE,
     statement="""
         SELECT workspace, 'workspace' AS kind, workspace AS key,
             jsonb_build_object('scopes', jsonb_agg(jsonb_build_object('kind', kind, 'partition', partition,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 RULE = StateRule(
     id="missing-owner",
     severity=Severity.INFO,
+    group=Group.HYGIENE,
+    for_teams=True,
     kinds=(Kind.EXPERIMENT, Kind.REGISTERED_MODEL),
     statement="""
         SELECT workspace, 'experiment' AS kind, key, jsonb_build_object('since', first_seen) AS evidence

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 # A run that began after the runs were listed is not gone: the version must be older than that list, by the source's own
 # clock with an hour's margin, or else by ours. What becomes of the version later does not make it younger.
 RULE = StateRule(
     id="model-version-lost-its-run",
     severity=Severity.WARNING,
+    group=Group.INTEGRITY,
     kinds=(Kind.MODEL_VERSION,),
     needs=(Kind.RUN, Kind.EXPERIMENT),  # absence of a run is known where all of them were listed
     statement="""

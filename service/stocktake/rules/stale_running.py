@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Severity, StateRule, Words
+from stocktake.core.rules import Group, Severity, StateRule, Words
 
 RULE = StateRule(
     id="stale-running",
     severity=Severity.INFO,
+    group=Group.HYGIENE,
     kinds=(Kind.RUN,),
     needs=(Kind.EXPERIMENT,),
     statement="""

@@ -14,6 +14,7 @@ from stocktake.settings.alerting import AlertSettings
 from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.discovery import DiscoverySettings
 from stocktake.settings.fields import Http, Model, Pattern, Variable, WorkspaceName, address
+from stocktake.settings.rules import RulesSettings
 from stocktake.settings.scheduling import ScheduleSettings
 from stocktake.settings.timing import Duration, Retention
 
@@ -319,6 +320,7 @@ class Settings(Model):
         description="Tags that name an owner; the first that is there wins, then the workspace's `owner`.",
     )
     production: ProductionSettings = Field(ProductionSettings(), description="Which model versions are production.")
+    rules: RulesSettings = Field(RulesSettings(), description="By which rules what is seen is judged.")
     guard: GuardSettings = Field(GuardSettings(), description="When removals are withheld.")
     alerts: AlertSettings | None = Field(None, description="Who is told of findings, and when. [default: nobody]")
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")

@@ -71,6 +71,7 @@ PLACES = (
     Place("act_log", ("error", "next_step")),
     Place("finding", ("key", "name", "owner"), ("evidence",)),  # it is recognised by its fingerprint, whatever its key
     Place("finding_event", ("actor", "reason"), ("evidence",)),
+    Place("judging", ("error",)),
     Place("alert", (), ("labels",)),
     Place("alert_finding", (), ("labels",)),
     Place("delivery", ("error",), ("message",)),
