@@ -120,7 +120,7 @@ $(VENV)/.lock: $(VENV)/.made
 	@touch $@
 
 # What some tests need beside Python: command=Debian package. Without root those tests are left out, and say so.
-TOOLS := promtool=prometheus node=nodejs npm=npm pg_lsclusters=postgresql
+TOOLS := promtool=prometheus amtool=prometheus-alertmanager node=nodejs npm=npm pg_lsclusters=postgresql
 MISSING = $(strip $(foreach t,$(TOOLS),$(shell command -v $(firstword $(subst =, ,$(t))) >/dev/null || echo $(lastword $(subst =, ,$(t))))))
 
 .PHONY: test-tools

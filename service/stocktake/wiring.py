@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -39,6 +40,10 @@ from stocktake.telemetry.exporters import AzureMonitorConfig, OtlpConfig
 from stocktake.telemetry.figures import RequestFigures, ScanFigures
 from stocktake.telemetry.logs import redact_with
 from stocktake.telemetry.providers import Telemetry, TelemetryConfig, setup_telemetry
+
+if TYPE_CHECKING:
+    from stocktake.alerting import Alerting
+    from stocktake.pipeline.alerting import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +203,24 @@ class App:
         for exc in wrong:
             log.error("a file of governance is left out", extra={"action": "governance_file", "error": str(exc)})
         return agreed
+
+    def alerting(self, told: Callable[[Outcome], None] = lambda _: None) -> Alerting | None:
+        """Who plans and sends alerts; None where the configuration tells nobody. The caller closes it."""
+        if self.settings.alerts is None:
+            return None
+        from stocktake.alerting import Alerting  # every receiver, for those who send
+
+        return Alerting(
+            self.settings,
+            self.settings.alerts,
+            self.environ,
+            engine=self.engine,
+            redactor=self.redactor,
+            key=self.key,
+            rules=lambda: load(self.settings).rules,
+            workspaces=lambda: self.workspaces,
+            told=told,
+        )
 
     def age_limits(self, name: str) -> dict[Mode, float]:
         """Return how old a complete look may become, in seconds, by mode: the published staleness bound."""

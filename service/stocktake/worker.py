@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
@@ -35,6 +37,9 @@ from stocktake.store.engine import trouble
 from stocktake.web import Check, WebServer, create_app, serve
 from stocktake.wiring import App
 
+if TYPE_CHECKING:
+    from stocktake.alerting import Alerting
+
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 15
@@ -42,6 +47,8 @@ _BEAT_SECONDS = 15
 _FIRST_HEAD = timedelta(minutes=2)
 #: And when it first tells Azure Monitor of open findings: once the first scans had time.
 _FIRST_EVENTS = timedelta(minutes=5)
+_PLAN_SECONDS = 10  # between two looks for alerts to be planned
+_SEND_SECONDS = 5  # between two looks for deliveries to a receiver
 _FOUND_AT_MOST = 1000  # workspaces that discovery may find without waiting for each other's threads
 #: After SIGTERM a scan may end by itself; then requests under way are cut, and the scans give up. A request that is
 #: still connecting gives up at its timeout of 10 seconds; at the deadline the process goes whatever still waits.
@@ -61,7 +68,7 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
         executors={
             # A scan waits on its server most of the time; the limit on work is the semaphore, not the threads:
             # a workspace that hangs never takes the place of one that does not.
-            "default": ThreadPoolExecutor(max(4, 2 * _room(app) + 2)),
+            "default": ThreadPoolExecutor(max(4, 2 * _room(app) + 2 + _receivers(app))),
         },
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )
@@ -99,6 +106,10 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
                 id="head of the evidence chain",
                 next_run_time=now + _FIRST_HEAD,
             )
+        alerting = app.alerting()
+        if alerting is not None:
+            stack.callback(alerting.close)
+            _schedule_alerts(scheduler, duty, alerting, now)
         scheduler.start()
         log.info(
             "worker started",
@@ -112,6 +123,8 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
             stop.set()
             if not duty.wait(_GRACE):
                 app.abort()
+                if alerting is not None:
+                    alerting.close()
             if not duty.wait(_DEADLINE):
                 log.warning(
                     "scans abandoned at shutdown",
@@ -130,6 +143,10 @@ class Duty:
         self._running = 0
         self._idle = threading.Condition()
         self._holder = f"{socket.gethostname()}:{os.getpid()}"
+
+    def stopping(self) -> bool:
+        """Whether the worker was asked to stop."""
+        return self._stop.is_set()
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -241,6 +258,20 @@ class Duty:
             except Exception:
                 log.exception("head of the evidence chain not published", extra={"action": "head_not_published"})
 
+    def alert(self, what: str, act: Callable[[], object]) -> None:
+        """Plan, send or tidy up: what fails is tried again at the next tick, and nothing is lost meanwhile."""
+        if self._stop.is_set():
+            return
+        with self.busy():
+            try:
+                act()
+            except Exception as exc:
+                told = {"action": "alerts_broke", "what": what, "error": trouble(exc) or type(exc).__name__}
+                if trouble(exc) is not None:
+                    log.error("alerts broke", extra=told)
+                else:
+                    log.exception("alerts broke", extra=told)
+
     def wait(self, seconds: float) -> bool:
         """Wait until no scan runs; False when some still does."""
         with self._idle:
@@ -321,6 +352,24 @@ class Watch:
 def _room(app: App) -> int:
     """How many workspaces there may be before the process is started anew: threads are made when they are needed."""
     return max(len(app.workspaces), _FOUND_AT_MOST if app.settings.discovery else 0)
+
+
+def _receivers(app: App) -> int:
+    """How many threads alerts may hold: planning, and one for each receiver."""
+    return len(app.settings.alerts.receivers) + 1 if app.settings.alerts is not None else 0
+
+
+def _schedule_alerts(scheduler: BackgroundScheduler, duty: Duty, alerting: Alerting, now: datetime) -> None:
+    """One job plans; one for each receiver sends: a receiver that is slow or down holds up no other."""
+
+    def every(seconds: int, name: str, act: Callable[[], object], first: datetime) -> None:
+        scheduler.add_job(duty.alert, IntervalTrigger(seconds=seconds), args=(name, act), id=name, next_run_time=first)
+
+    every(_PLAN_SECONDS, "planning of alerts", alerting.plan, now)
+    for name in alerting.receivers:
+        send = partial(alerting.send, name, stop=duty.stopping)
+        every(_SEND_SECONDS, f"alerts to {name}", send, now + timedelta(seconds=1))
+    every(86_400, "tidying of alerts", alerting.prune, now + timedelta(minutes=15))
 
 
 def _jitter(every: timedelta) -> int:

@@ -80,6 +80,10 @@ def test_every_command_and_every_exit_code_is_on_the_page() -> None:
         "baseline update",
         "rules list",
         "rules show",
+        "alerts list",
+        "alerts test",
+        "alerts ack",
+        "alerts silence",
     ):
         assert f"### stocktake {name}\n" in page
 

@@ -278,6 +278,10 @@ _OURS = {
     "off_baseline": {"kind"},
     "finding": {"rule", "severity", "kind", "state", "change_window"},
     "finding_event": {"before", "after"},
+    "alert": {"key", "receiver", "pace", "told"},  # names of the configuration, and keyed digests
+    "alert_finding": {"told"},
+    "delivery": {"receiver", "key", "what", "state"},
+    "receiver": {"name"},
     "judging": {"rule", "kind", "severity"},
 }
 

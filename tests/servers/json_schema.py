@@ -1,4 +1,4 @@
-"""As much of JSON Schema as our own reference page uses; anything else in a schema is an error, not ignored."""
+"""As much of JSON Schema as our reference page and the receivers of alerts use; anything else in one is an error."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,), "array": (list,), "string": (str,), "integer": (int,), "boolean": (bool,),
-    "null": (type(None),),
+    "null": (type(None),), "number": (int, float),
 }  # fmt: skip
 _KNOWN = {
     "$ref", "type", "anyOf", "enum", "pattern", "minimum", "properties", "required", "additionalProperties", "items",
+    "maxLength", "maxItems",
 }  # fmt: skip
 
 
@@ -34,6 +35,10 @@ def problems(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], pat
         yield f"{path}: {value!r} does not match {schema['pattern']}"
     if "minimum" in schema and value < schema["minimum"]:
         yield f"{path}: {value!r} is too small"
+    if "maxLength" in schema and len(value) > schema["maxLength"]:
+        yield f"{path}: {len(value)} characters are too many"
+    if "maxItems" in schema and len(value) > schema["maxItems"]:
+        yield f"{path}: {len(value)} are too many"
     if isinstance(value, dict):
         yield from _object(value, schema, root, path)
     if isinstance(value, list) and "items" in schema:

@@ -12,7 +12,8 @@ import pytest
 import trustme
 
 from stocktake.core.errors import SourceError, Trouble
-from stocktake.sources.http import ForbiddenRequest, HttpClient, HttpConfig, PageTooLarge, retry_after
+from stocktake.core.waiting import retry_after
+from stocktake.sources.http import ForbiddenRequest, HttpClient, HttpConfig, PageTooLarge
 from tests.servers.reading import Clock
 from tests.servers.recording_proxy import RecordingProxy, Reply, cut, hang, recording_proxy, status, web_page
 

@@ -14,6 +14,7 @@ import typer
 
 from stocktake import __version__
 from stocktake.cli import (
+    alerts,
     baselines,
     chain,
     discover,
@@ -137,6 +138,7 @@ app.add_typer(rules.rules)
 evidence.evidence.command("head")(chain.head)
 evidence.evidence.command("verify")(chain.verify)
 app.add_typer(evidence.evidence)
+app.add_typer(alerts.alerts)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)
 app.add_typer(operate.config)

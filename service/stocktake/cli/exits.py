@@ -31,13 +31,13 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.USAGE: "the command line or the configuration is wrong; nothing was done",
     ExitCode.PARTIAL: "a scan saw, or an answer covers, only a part; the rest is named and never taken for deleted,"
     " nor for a check that passes",
-    ExitCode.FAILED: "a scan could see nothing, `doctor` found something broken, a rule of your own is wrong, or what"
-    " was asked of Azure did not come",
+    ExitCode.FAILED: "a scan could see nothing, `doctor` found something broken, a rule of your own is wrong, what was"
+    " asked of Azure did not come, or a receiver of alerts did not take a message",
     ExitCode.NOT_OBSERVED: "not observed, not nothing: the question is about a time before the first complete scan, or"
     " one whose history was dropped by retention",
     ExitCode.DATABASE: "the database cannot be reached, its disk is full, or its migrations are missing",
-    ExitCode.NOT_FOUND: "no such workspace, scope, asset, job, finding or rule, or the value to `redact` stands nowhere"
-    " and never did",
+    ExitCode.NOT_FOUND: "no such workspace, scope, asset, job, finding, rule, alert, receiver or silence, or the value"
+    " to `redact` stands nowhere and never did",
     ExitCode.REFUSED: "refused, and nothing was changed: a value that cannot be removed everywhere, a dump that is"
     " not whole or does not fit this database, a file that cannot be read or written, an address at which nothing that"
     " is known was found, a finding that there is nothing to take on of",

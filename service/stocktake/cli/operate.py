@@ -235,7 +235,7 @@ def config_show(
         raise typer.BadParameter(
             "The configuration is a tree: ask for json, or for table (YAML).", param_hint="--output"
         )
-    settings = session(context).settings().model_dump(mode="json")
+    settings = session(context).settings().model_dump(mode="json", by_alias=True)
     if output == Output.JSON:
         sys.stdout.write(dumps(settings, indent=2) + "\n")
     else:

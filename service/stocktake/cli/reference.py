@@ -40,6 +40,10 @@ _OBJECTS = (
     ("`rules check`", "file", rows.RULE_CHECKED, ()),
     ("`rules test`", "asset that the rule yields", rows.RULE_TESTED, ("evidence",)),
     ("`rules try`", "move of a finding", rows.RULE_TRIED, ("evidence",)),
+    ("`alerts list`, `alerts ack`", "alert", rows.ALERT, ()),
+    ("`alerts deliveries`", "delivery", rows.DELIVERY, ()),
+    ("`alerts silences`, `alerts silence`, `alerts expire`", "silence", rows.SILENCE, ()),
+    ("`alerts test`", "message", rows.TESTED, ()),
     ("`try`", "figure", rows.FIGURE, ()),
     ("`doctor`", "check", rows.CHECK, ()),
 )

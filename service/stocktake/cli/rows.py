@@ -101,6 +101,16 @@ RULE_TESTED = ("workspace", "kind", "key", "state", "evidence")
 RULE_TESTED_TSV = ("workspace", "kind", "key", "state")
 RULE_TRIED = ("at", "workspace", "rule", "kind", "key", "before", "after", "inherited", "evidence")
 RULE_TRIED_TSV = tuple(name for name in RULE_TRIED if name != "evidence")
+ALERT = (
+    "id", "key", "receiver", "labels", "state", "since", "told_at", "due_at", "digest", "acknowledged", "findings",
+    "waiting", "dead", "receiver_failing_since", "receiver_error",
+)  # fmt: skip
+DELIVERY = (
+    "id", "alert", "receiver", "key", "what", "state", "findings", "created_at", "tries", "next_at", "ended_at",
+    "status", "error", "title",
+)  # fmt: skip
+SILENCE = ("id", "matchers", "starts_at", "ends_at", "holds", "actor", "reason", "ended_by")
+TESTED = ("receiver", "what", "taken", "status", "error", "next_step")
 CHECK = ("level", "check", "workspace", "message", "next_step")
 
 

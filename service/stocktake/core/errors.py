@@ -57,6 +57,27 @@ class SourceError(Exception):
         return f"{self.what} ({self.trouble}). {self.next_step}"
 
 
+class SendError(Exception):
+    """A receiver did not take what it was sent.
+
+    `recoverable`: it may take it later, as it is; else it never will. `after`: for so many seconds it asked to be left
+    alone.
+    """
+
+    def __init__(
+        self, what: str, *, recoverable: bool, next_step: str, status: int | None = None, after: float | None = None
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.recoverable = recoverable
+        self.next_step = next_step
+        self.status = status
+        self.after = after
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.next_step}"
+
+
 class ConfigError(Exception):
     """The configuration, a flag or the installation is wrong; the message says what, where and what to do next.
 

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 from stocktake import ruling
 from stocktake.core.assets import Mode
 from stocktake.core.errors import ConfigError
+from stocktake.doctor import alerts
 from stocktake.doctor.checks import Check, apart, fail, ok, warn
 from stocktake.making import address
 from stocktake.settings import Settings, WorkspaceSettings, check, present_key
@@ -87,6 +88,7 @@ def database(
         with open_database(settings, environ) as engine:
             yield from _server("embedded" if settings.database == "embedded" else "configured", engine, known)
             yield from _key(engine, settings, environ)
+            yield from alerts.delivered(engine, settings)
     except ConfigError as exc:
         yield fail("database", str(exc), "Put this right first: nothing can be kept without a database.")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from stocktake.settings.alerting import variables
 from stocktake.settings.azure import AzureIdentitySettings, AzureMlSettings
 from stocktake.settings.environment import secret, unfit
 from stocktake.settings.governing import read_all
@@ -64,7 +66,7 @@ def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
             found += _schedule(f"discovery[{number}].schedule", entry.schedule, settings)
     if settings.evidence.container is not None:
         found += _azureml("evidence.container", settings.evidence.container, environ)
-    return [*found, *_governance(settings), *_telemetry(settings, environ)]
+    return [*found, *_governance(settings), *_telemetry(settings, environ), *_alerts(settings, environ)]
 
 
 def _governance(settings: Settings) -> Iterator[Problem]:
@@ -187,6 +189,22 @@ def _telemetry(settings: Settings, environ: Mapping[str, str]) -> Iterator[Probl
             f"names the environment variable {azure.connection_string_env}, which is not set",
             f"Set {azure.connection_string_env} to the connection string of Application Insights",
         )
+
+
+def _alerts(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
+    if settings.alerts is None:
+        return
+    for path, name in variables(settings.alerts):
+        if why := unfit(environ, name, token=not path.endswith((".password_env", ".connection_string_env"))):
+            yield _fatal(path, why, f"Set {name} to the secret alone")
+    for number, one in enumerate(settings.alerts.receivers):
+        given = getattr(one, one.type)
+        if (file := getattr(given, "ca_file", None)) is not None and not file.is_file():
+            path = f"alerts.receivers[{number}].{one.type}.ca_file"
+            yield _fatal(path, "names a file that is not there", "Check the path; it is the authorities' PEM")
+        if one.apprise is not None and find_spec("apprise") is None:
+            path = f"alerts.receivers[{number}].apprise"
+            yield _fatal(path, "needs the package apprise, which is not installed", "pip install apprise")
 
 
 def _fatal(path: str, what: str, next_step: str) -> Problem:

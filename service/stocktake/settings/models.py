@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
+from stocktake.settings.alerting import AlertSettings
 from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.discovery import DiscoverySettings
 from stocktake.settings.evidence import EvidenceSettings
@@ -340,6 +341,7 @@ class Settings(Model):
     hygiene: HygieneSettings = Field(HygieneSettings(), description="What the rules about good order go by.")
     rules: RulesSettings = Field(RulesSettings(), description="By which rules what is seen is judged.")
     guard: GuardSettings = Field(GuardSettings(), description="When removals are withheld.")
+    alerts: AlertSettings | None = Field(None, description="Who is told of findings, and when. [default: nobody]")
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")
     web: WebSettings = Field(WebSettings(), description="The HTTP endpoint.")
     log: LogSettings = Field(LogSettings(), description="What is logged.")

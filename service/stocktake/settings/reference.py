@@ -99,7 +99,8 @@ def _sections(schema: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
         yield part, path
         for name, field in part["properties"].items():
             target, many = _target(field)
-            if target and not (path and name == "schedule"):
+            within = definitions[target]["description"] == part["description"] if target else False  # a tree
+            if target and not within and not (path and name == "schedule"):
                 yield from walk(definitions[target], f"{path}.{name}".lstrip(".") + ("[]" if many else ""))
 
     return walk(schema, "")

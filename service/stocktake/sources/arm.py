@@ -18,10 +18,11 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 import msgspec
 
 from stocktake.core.errors import SourceError, Trouble
+from stocktake.core.waiting import retry_after
 from stocktake.sources import arm_errors
 from stocktake.sources.arm_bucket import Bucket, Cut, Late
 from stocktake.sources.arm_patience import Patience
-from stocktake.sources.http import Answer, HttpClient, HttpConfig, retry_after
+from stocktake.sources.http import Answer, HttpClient, HttpConfig
 from stocktake.sources.mlflow_pages import encode
 from stocktake.sources.mlflow_values import decode
 from stocktake.sources.protocol import Traffic

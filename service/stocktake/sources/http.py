@@ -20,14 +20,14 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any
 
 import httpx
 
 from stocktake import __version__
 from stocktake.core.errors import SourceError, Trouble
+from stocktake.core.waiting import retry_after
 from stocktake.sources.http_connection import config_error, connection_error
 from stocktake.sources.protocol import Traffic
 
@@ -394,20 +394,6 @@ class HttpClient:
             self.traffic.by_status[name] = self.traffic.by_status.get(name, 0) + 1
         if self.traffic.observer is not None:
             self.traffic.observer(status or None, seconds, size, retry)
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait by a Retry-After header (seconds or an HTTP date); None when there is none or it is nonsense."""
-    if value is None:
-        return None
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value.strip()):
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
 
 
 def error_code(answer: Answer) -> str | None:

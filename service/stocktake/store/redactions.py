@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine
 from stocktake.core import canonical
 from stocktake.core.chain import LIFTED, Sort, What
 from stocktake.core.remembered import Remembered, Sought, Text
-from stocktake.store import chain
+from stocktake.store import alerts, chain
 from stocktake.store.engine import driver
 
 _BLOCK = 500
@@ -74,6 +74,11 @@ PLACES = (
     Place("finding", ("key", "name", "owner"), ("evidence",)),  # it is recognised by its fingerprint, whatever its key
     Place("finding_event", ("actor", "reason"), ("evidence",)),
     Place("judging", ("error",)),
+    Place("alert", (), ("labels",)),
+    Place("alert_finding", (), ("labels",)),
+    Place("delivery", ("error",), ("message",)),
+    Place("receiver", ("error",)),
+    Place("silence", ("actor", "reason", "ended_by"), ("matchers",)),
 )
 #: Where it cannot be removed: what something that is still there is known by.
 FIXED = (
@@ -350,6 +355,7 @@ def _lock(raw: psycopg.Connection[Any]) -> None:
     """Keep every scan from publishing until this transaction ends: the locks of claims.fence, in its order."""
     raw.execute("SELECT 1 FROM claim ORDER BY workspace_id, mode FOR UPDATE")
     raw.execute("SELECT 1 FROM workspace ORDER BY workspace_id FOR NO KEY UPDATE")
+    raw.execute("SELECT pg_advisory_xact_lock(%s)", (alerts.LOCK,))  # nor are messages made of what it held
 
 
 def _found(

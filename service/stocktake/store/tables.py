@@ -489,7 +489,9 @@ finding_event = Table(
     Column("reason", Text),
     Column("evidence", Text, nullable=False),
     Column("scan_id", BigInteger),
+    Column("planned", Boolean, nullable=False, server_default=false()),  # alerts were made of it, or none was due
     Index("finding_event_by_finding", "finding_id", "event_id"),
+    Index("finding_event_unplanned", "event_id", postgresql_where=text("NOT planned")),
 )
 
 judging = Table(
@@ -514,4 +516,5 @@ heartbeat = Table(
     Column("at", _TIME, nullable=False),
 )
 
-from stocktake.store import governance_tables  # noqa: E402, F401 - they are tables of the same metadata
+# The tables of other rooms of the store, which need METADATA: whoever asks for it gets them all.
+from stocktake.store import alert_tables, governance_tables  # noqa: E402, F401
