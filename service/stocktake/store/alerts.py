@@ -75,7 +75,7 @@ def planned(connection: Connection, events: Sequence[int]) -> None:
 
 _SUBJECT = """
 SELECT f.finding_id, encode(f.fingerprint, 'hex') AS print, w.name AS workspace, f.rule, f.severity, f.kind, f.key,
-    f.owner, f.state, f.inherited, {window} AS change_window, a.partition, v.parent
+    f.owner, f.state, f.inherited, f.change_window, a.partition, v.parent
 FROM finding f JOIN workspace w USING (workspace_id)
 LEFT JOIN asset a ON a.workspace_id = f.workspace_id AND a.kind = f.kind AND a.key = f.key
 LEFT JOIN LATERAL (SELECT parent FROM version o WHERE o.asset_id = a.asset_id ORDER BY valid_from DESC LIMIT 1) v
@@ -122,19 +122,7 @@ def _like(pattern: str) -> str:
 def _subjects(
     connection: Connection, where: str, given: Mapping[str, Any], labels: Mapping[str, Mapping[str, str]]
 ) -> dict[int, Subject]:
-    statement = _SUBJECT.format(window="f.change_window" if _windows(connection) else "NULL::text") + where
-    return {row.finding_id: _subject(row, labels) for row in connection.execute(text(statement), given)}
-
-
-def _windows(connection: Connection) -> bool:
-    """Whether findings carry the approved window that they fall into: a column of a later migration."""
-    found = connection.execute(
-        text(
-            "SELECT 1 FROM pg_attribute WHERE attrelid = 'finding'::regclass AND attname = 'change_window'"
-            " AND NOT attisdropped"
-        )
-    ).first()
-    return found is not None
+    return {row.finding_id: _subject(row, labels) for row in connection.execute(text(_SUBJECT + where), given)}
 
 
 def _subject(row: Any, labels: Mapping[str, Mapping[str, str]]) -> Subject:
