@@ -18,10 +18,9 @@ from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError, SourceError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.core.rules import bound
 from stocktake.making import Shared, address, make_source, source_name
-from stocktake.rules import RULES
-from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key, ruling
+from stocktake.ruling import Ruling, load, refuse_unknown
+from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
 from stocktake.settings.timing import period
 from stocktake.sources.azure_discovery import AzureDiscovery
@@ -50,6 +49,7 @@ class App:
     key: bytes
     telemetry: Telemetry
     environ: Mapping[str, str]
+    ruling: Ruling
     _running: set[Source] = field(default_factory=set, repr=False)
     _aborted: threading.Event = field(default_factory=threading.Event, repr=False)
     _shared: Shared = field(default_factory=Shared, repr=False)
@@ -161,6 +161,9 @@ class App:
         progress: Callable[[pipeline.Progress], None] | None,
         stop: Callable[[], bool],
     ) -> pipeline.ScanReport:
+        judged_by, news = self.ruling.of(workspace)
+        for words in news:
+            log.warning("a rule of your own cannot be used", extra={"action": "own_rule_refused", "error": words})
         return pipeline.scan(
             self.engine,
             watched,
@@ -172,7 +175,7 @@ class App:
             redactor=self.redactor,
             key=self.key,
             guard=Guard(share=self.settings.guard.share, assets=self.settings.guard.assets),
-            rules=bound(RULES, ruling.parameters(self.settings, workspace)),
+            judged_by=judged_by,
             progress=progress,
             stop=stop,
         )
@@ -287,6 +290,7 @@ def open_app(
 ) -> Iterator[App]:
     """Put everything together for as long as the block runs."""
     environ = dict(os.environ if environ is None else environ)
+    refuse_unknown(settings, load(settings))
     with open_database(settings, environ) as engine:
         if migrate_database:
             migrate.upgrade(engine)
@@ -296,7 +300,13 @@ def open_app(
         telemetry = setup_telemetry(telemetry_config(settings, environ))
         try:
             app = App(
-                settings=settings, engine=engine, redactor=redactor, key=key, telemetry=telemetry, environ=environ
+                settings=settings,
+                engine=engine,
+                redactor=redactor,
+                key=key,
+                telemetry=telemetry,
+                environ=environ,
+                ruling=Ruling(settings=settings, engine=engine),
             )
             app.refresh_found()
             yield app

@@ -192,6 +192,8 @@ def scan(
     source: Callable[[World, Callable[[], datetime]], Scripted] = Scripted,
     **options: Any,
 ) -> pipeline.ScanReport:
+    if "rules" in options:
+        options["judged_by"] = pipeline.RuleSet(rules=tuple(options.pop("rules")))
     return pipeline.scan(
         engine,
         lambda now: source(world, now),

@@ -41,6 +41,8 @@ class Seen:
     changes: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
     status: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    followed: list[dict[str, Any]] = field(default_factory=list)  # the finding after its runbook was followed
     health: int = 0
     exit_code: int = -1
     errors: str = ""
@@ -52,6 +54,19 @@ def ask(environment: dict[str, str], *arguments: str) -> str:
     """What somebody types in the terminal next door."""
     command = [sys.executable, "-m", "stocktake", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def follow(story: str, environment: dict[str, str]) -> list[dict[str, Any]]:
+    """Do what the story says to follow a finding to its end, and ask until a scan saw it."""
+    back = re.search(r"^  curl -X POST (\S+) -H '[^']+' -d '([^']+)'$", story, re.MULTILINE)
+    number = re.search(r"finding show (\d+)$", story, re.MULTILINE)
+    assert back is not None, story
+    assert number is not None
+    httpx.post(back[1], json=json.loads(back[2]), trust_env=False).raise_for_status()
+    while True:  # each question starts a program; the whole fixture is bounded
+        shown: list[dict[str, Any]] = json.loads(ask(environment, "finding", "show", number[1], "--output", "json"))
+        if shown[0]["state"] == "resolved":
+            return shown
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +108,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         found.changes = json.loads(ask(next_door, "changes", "--output", "json"))
         found.runs = json.loads(ask(next_door, "list", "run", "-w", "demonstration", "--output", "json"))
         found.status = json.loads(ask(next_door, "status", "--output", "json"))
+        found.findings = json.loads(ask(next_door, "finding", "list", "--output", "json"))
+        found.followed = follow("".join(told), next_door)
         endpoint = re.search(r"http://127.0.0.1:\d+(?=/readyz)", "".join(told))
         assert endpoint is not None
         found.health = httpx.get(f"{endpoint.group()}/healthz", trust_env=False).status_code
@@ -145,6 +162,28 @@ def test_a_change_names_what_differs_and_between_which_looks(
         assert change["actor"] == one.actor
         assert change["actor_source"] == (None if one.actor == "unknown" else "Azure activity log")
         assert change["name"] in seen.story
+
+
+def test_what_somebody_must_look_at_is_told_and_what_was_so_before_is_not_news(seen: Seen) -> None:
+    new = {(one["rule"], one["name"] or one["key"]) for one in seen.findings if not one["inherited"]}
+    assert {
+        ("model-alias-moved", "tumour-screening"),
+        ("run-edited-after-finish", "boosted-depth-2"),
+        ("run-edited-after-finish", "boosted-depth-3"),
+        ("run-deleted", "knn-3"),
+        ("experiment-deleted", "sandbox/onboarding"),
+    } <= new
+    told_as_news = seen.story.partition("somebody must look at this")[2]
+    for rule, name in new:
+        assert rule in told_as_news
+        assert name in told_as_news
+
+
+def test_a_finding_is_followed_by_its_runbook_to_its_end(seen: Seen) -> None:
+    (finding,) = seen.followed
+    assert (finding["rule"], finding["key"], finding["state"]) == ("model-alias-moved", "tumour-screening", "resolved")
+    assert [event["after"] for event in finding["history"]] == ["open", "resolved"]
+    assert "Set the alias back" in finding["words"]["rollback"]
 
 
 def test_the_inventory_holds_what_a_team_leaves_behind(seen: Seen) -> None:

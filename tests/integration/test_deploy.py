@@ -178,7 +178,7 @@ def test_the_workbook_has_unique_names_and_known_parameters() -> None:
 
 def rule_queries() -> dict[str, str]:
     """The queries in the words of the rules, each between backticks."""
-    found = {}
+    found: dict[str, str] = {}
     for rule in RULES:
         words = " ".join(getattr(rule.words, name) for name in Words.__slots__)
         queries = re.findall(r"`((?:AzureActivity|Aml\w+) \|[^`]*)`", words)

@@ -275,7 +275,7 @@ _OURS = {
     "cut_listing": {"kind"},
     "finding": {"rule", "severity", "kind", "state"},
     "finding_event": {"before", "after"},
-    "judging": {"rule", "kind"},
+    "judging": {"rule", "kind", "severity"},
 }
 
 

@@ -17,7 +17,8 @@ from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
 from stocktake.core.rules import Rule, bound
 from stocktake.rules import RULES
-from stocktake.settings import Settings, ruling
+from stocktake.settings import Settings
+from stocktake.settings.parameters import parameters
 from stocktake.sources.http import HttpConfig
 from stocktake.sources.mlflow_database import MlflowDatabase, MlflowDatabaseConfig
 from stocktake.sources.mlflow_rest import MlflowRest, MlflowRestConfig
@@ -39,7 +40,7 @@ SETTINGS = Settings.model_validate(
         },
     }
 )
-PARAMETERS = ruling.parameters(SETTINGS, SETTINGS.workspaces[0])
+PARAMETERS = parameters(SETTINGS, SETTINGS.workspaces[0])
 SWEEP: timedelta = PARAMETERS["sweep_every"]
 HOT: timedelta = PARAMETERS["hot_every"]
 _KEY = b"k" * 32
@@ -98,7 +99,7 @@ class MlflowWorld:
             redactor=Redactor(_KEY),
             key=_KEY,
             guard=Guard(),
-            rules=self.rules,
+            judged_by=pipeline.RuleSet(rules=self.rules),
         )
 
     # ---- what is well kept ------------------------------------------------------------------------------------------
@@ -156,9 +157,16 @@ class MlflowWorld:
             self.end(run, status)
         return run
 
-    def model(self, run: str | None = None, aliases: Mapping[str, str] | None = None, *, versions: int = 1) -> str:
+    def model(
+        self,
+        run: str | None = None,
+        aliases: Mapping[str, str] | None = None,
+        *,
+        versions: int = 1,
+        name: str | None = None,
+    ) -> str:
         """A registered model with an owner; every version from a run that can be made again."""
-        name = self.name("model").replace("/", "-")
+        name = name or self.name("model").replace("/", "-")
         owner = {self.choose.choice(_OWNER_TAGS): self.person()}
         self.post("registered-models/create", {"name": name, "tags": _pairs(owner)})
         for _ in range(versions):

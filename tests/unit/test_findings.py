@@ -16,8 +16,10 @@ from stocktake.core.findings import (
     Said,
     State,
     acknowledge,
+    close,
     comes_back,
     fingerprint,
+    quiet,
     step,
     waive,
 )
@@ -197,3 +199,29 @@ def test_a_fingerprint_is_of_the_key_alone_and_tells_apart_what_differs() -> Non
     assert one == fingerprint("r", "w", "run", "k", secret=b"s")
     others = {fingerprint(*words, secret=b"s") for words in (("r", "w", "run", "x"), ("q", "w", "run", "k"))}
     assert one not in others | {fingerprint("r", "w", "run", "k", secret=b"t")}
+
+
+@given(
+    st.sampled_from(State),
+    st.booleans(),
+    st.sampled_from([None, T0 - HOUR, T0 + HOUR]),
+    st.integers(min_value=0, max_value=2),
+    st.booleans(),
+    st.integers(min_value=1, max_value=3),
+)
+def test_what_is_quiet_is_what_a_look_that_shows_it_again_does_not_touch(
+    state: State, acknowledged: bool, waived: datetime | None, clear: int, same: bool, after: int
+) -> None:
+    one = opened(state=state, acknowledged_at=T0 if acknowledged else None, waived_until=waived, clear=clear)
+    said = replace(HOLDS, evidence=HOLDS.evidence if same else {"n": 2})
+    assert said.evidence is not None
+    unmoved = step(one, said, T0, Patience(opens_after=after, resolves_after=3)) is one
+    assert quiet(one, said.evidence, T0) == unmoved
+
+
+def test_one_whose_rule_is_asked_no_more_ends_and_may_come_back_as_inherited() -> None:
+    ended = close(opened(clear=1), T0 + HOUR)
+    assert (ended.state, ended.resolved_at, ended.clear) == (State.RESOLVED, T0 + HOUR, 0)
+    again = step(ended, replace(HOLDS, first=True), T0 + 2 * HOUR, ONCE)
+    assert again is not None
+    assert (again.state, again.inherited) == (State.OPEN, True)

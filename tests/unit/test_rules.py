@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from stocktake.core.assets import ChangeType, Kind
 from stocktake.core.rules import Asks, ChangeRule, Seen, StateRule, bound
 from stocktake.rules import RULES, production_model_changed, run_edited_after_finish
-from stocktake.settings import Settings, ruling
+from stocktake.settings import Settings
 from stocktake.settings.hygiene import HygieneSettings, RequiredTags
+from stocktake.settings.parameters import parameters
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -50,14 +51,14 @@ def test_a_parameter_is_written_as_a_literal_that_nothing_can_leave() -> None:
 
 
 def test_the_configuration_gives_every_parameter_that_a_rule_asks_for() -> None:
-    given = ruling.parameters(settings(), settings().workspaces[0])
+    given = parameters(settings(), settings().workspaces[0])
     for rule in RULES:
         wanted = rule.parameters if isinstance(rule, ChangeRule) else rule.asks.parameters if rule.asks else ()
         assert set(wanted) <= set(given), rule.id
 
 
 def test_what_is_configured_by_default_is_what_rules_have_of_their_own() -> None:
-    given = ruling.parameters(settings(), settings().workspaces[0])
+    given = parameters(settings(), settings().workspaces[0])
     for rule in bound(RULES, given):
         if isinstance(rule, StateRule) and rule.asks is not None:
             assert rule.statement == rule.asks.statement(), rule.id
@@ -66,7 +67,7 @@ def test_what_is_configured_by_default_is_what_rules_have_of_their_own() -> None
 def test_a_workspace_with_a_schedule_of_its_own_is_judged_by_it() -> None:
     watched = {"name": "w", "mlflow": {"uri": "http://127.0.0.1:5000"}, "schedule": {"sweep": "7d", "splay": 0}}
     made = Settings.model_validate({"workspaces": [watched]})
-    assert ruling.parameters(made, made.workspaces[0])["sweep_every"] == timedelta(days=7)
+    assert parameters(made, made.workspaces[0])["sweep_every"] == timedelta(days=7)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +109,9 @@ def test_the_default_deployment_of_a_batch_endpoint_is_production() -> None:
 def test_an_endpoint_that_is_deleted_while_it_serves_is_production_lost() -> None:
     gone: dict[str, Any] = {"type": ChangeType.PURGED}
     serving = {"properties": {"traffic": {"blue": 100, "green": 0}}}
-    assert production(seen(Kind.ONLINE_ENDPOINT, document_before=serving, **gone)) is True
+    assert production(seen(Kind.ONLINE_ENDPOINT, document=serving, **gone)) is True
     idle = {"properties": {"traffic": {"blue": 0}}}
-    assert production(seen(Kind.ONLINE_ENDPOINT, document_before=idle, **gone)) is None
+    assert production(seen(Kind.ONLINE_ENDPOINT, document=idle, **gone)) is None
 
 
 def test_a_tag_that_means_production() -> None:
@@ -128,14 +129,37 @@ def test_an_alias_with_an_odd_name_that_means_production() -> None:
     assert production(moved, production_aliases=["the one"]) is True
 
 
-def test_what_was_production_and_is_restored_ends_the_finding() -> None:
-    document = {"aliases": {"champion": "3"}}
-    gone = seen(Kind.REGISTERED_MODEL, document_before=document, type=ChangeType.PURGED)
+def test_what_was_production_and_is_back_ends_the_finding_where_it_is_so_again() -> None:
+    gone = seen(Kind.REGISTERED_MODEL, document={"aliases": {"champion": "3"}}, type=ChangeType.PURGED)
+    lost = production_model_changed.check(gone, None)
+    assert lost is not None
+    assert lost.evidence["fields"] == [{"path": "aliases.champion", "before": "3", "after": None}]
+    for aliases, fields in (
+        ({"champion": "3", "other": "1"}, []),
+        ({"champion": "1"}, [{"path": "aliases.champion", "before": "3", "after": "1"}]),
+        ({}, [{"path": "aliases.champion", "before": "3", "after": None}]),
+    ):
+        back = seen(Kind.REGISTERED_MODEL, document={"aliases": aliases}, type=ChangeType.RESTORED)
+        assert production_model_changed.check(back, None) is None
+        verdict = production_model_changed.check(back, lost.evidence)
+        assert verdict is not None
+        assert (verdict.holds, verdict.evidence["fields"]) == (bool(fields), fields)
+
+
+def test_what_moved_and_is_then_deleted_remembers_where_it_was_at_first() -> None:
+    moved = production_model_changed.check(seen(Kind.REGISTERED_MODEL, ("aliases.champion", "1", "2")), None)
+    assert moved is not None
+    gone = seen(Kind.REGISTERED_MODEL, document={"aliases": {"champion": "2"}}, type=ChangeType.PURGED)
+    verdict = production_model_changed.check(gone, moved.evidence)
+    assert verdict is not None
+    assert verdict.evidence["fields"] == [{"path": "aliases.champion", "before": "1", "after": None}]
+
+
+def test_a_version_that_is_deleted_in_its_stage_is_production_lost() -> None:
+    gone = seen(Kind.MODEL_VERSION, document={"stage": "Production", "aliases": ["champion"]}, type=ChangeType.DELETED)
     verdict = production_model_changed.check(gone, None)
     assert verdict is not None
-    assert verdict.evidence["fields"] == [{"path": "aliases.champion", "before": "3", "after": None}]
-    assert production(seen(Kind.REGISTERED_MODEL, type=ChangeType.RESTORED), verdict.evidence) is False
-    assert production(seen(Kind.REGISTERED_MODEL, type=ChangeType.RESTORED)) is None
+    assert verdict.evidence["fields"] == [{"path": "stage", "before": "Production", "after": None}]
 
 
 # ---- a finished run that is edited -----------------------------------------------------------------------------------

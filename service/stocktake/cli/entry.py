@@ -29,6 +29,7 @@ from stocktake.cli import (
     rules,
     scans,
     trying,
+    whatif,
 )
 from stocktake.cli.exits import MEANING, ExitCode, Stop
 from stocktake.cli.render import clean, say
@@ -120,6 +121,9 @@ app.add_typer(ondemand.workspace)
 app.command("fetches")(fetches.fetches)
 app.add_typer(scans.scope)
 app.add_typer(finding.finding)
+rules.rules.command("check")(whatif.check)
+rules.rules.command("test")(whatif.ask)
+rules.rules.command("try")(whatif.try_)
 app.add_typer(rules.rules)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)

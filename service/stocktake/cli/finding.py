@@ -10,14 +10,15 @@ import typer
 from stocktake.cli import rows
 from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.render import Output, clean, shorten, write_json, write_table, write_tsv
-from stocktake.cli.rules import find, ids, said, told
+from stocktake.cli.rules import find, ids, loaded, said, told
 from stocktake.cli.session import AskedOption, OutputOption, Session, known, now, operator, session, wide
 from stocktake.cli.times import ago, exact
 from stocktake.core.findings import State
-from stocktake.core.rules import Severity
+from stocktake.core.rules import Rule, Severity
 from stocktake.rules import RULES
 
 if TYPE_CHECKING:
+    from stocktake.ruling import Loaded
     from stocktake.store.finding_list import FindingRow, NotJudged
 
 _ROWS = 50
@@ -54,15 +55,16 @@ def list_(
 ) -> int:
     """List findings: the worst first, of those the latest.
 
-    Where rules could not be asked, because what they need was never completely listed, that is said, and the exit code
-    is 3: no finding is no claim that all is well there. With nothing judged yet it is 5.
+    Where rules could not be asked, because what they need was never completely listed, or because they fail, that is
+    said, and the exit code is 3: no finding is no claim that all is well there. With nothing judged yet it is 5.
     """
     from stocktake.store import finding_list, history
 
     this = session(context)
-    for name in rule or ():
-        find(name)
     settings = this.settings()
+    rules = loaded(settings)
+    for name in rule or ():
+        find(rules, name)
     with this.database(settings) as connection:
         which = known(workspace, history.workspace_names(connection), wide(settings, connection))
         judged = finding_list.judged(connection, which)
@@ -76,16 +78,16 @@ def list_(
             states=[str(one) for one in state] if state else None,
             limit=most,
         )
-        lines = []
+        listed = []
         if output == Output.JSON:
             write_json(rows.record(one, rows.FINDING) for one in found)
         elif output == Output.TSV:
             write_tsv(rows.FINDING_TSV, (rows.record(one, rows.FINDING) for one in found))
         else:
-            lines = [_line(one) for one in found]
-    if lines:
-        write_table(["ID", "SEVERITY", "STATE", "SINCE", "WORKSPACE", "WHAT", "WHERE"], lines, whole="WHERE")
-        if len(lines) == most and limit is None:
+            listed = list(found)
+    if listed:
+        show_findings(listed, rules.rules)
+        if len(listed) == most and limit is None:
             this.tell(f"The first {most}; --limit shows more.")
     elif output == Output.TABLE and judged and not unasked:
         this.tell("Nothing was found.")
@@ -97,9 +99,11 @@ def show(context: typer.Context, number: IdArgument, output: OutputOption = Outp
     """Show a finding: its evidence, its history, and what its rule says to do."""
     from stocktake.store import finding_list
 
-    with session(context).database() as connection:
+    this = session(context)
+    settings = this.settings()
+    with this.database(settings) as connection:
         found = finding_list.shown(connection, number)
-    _write(_there(found, number), output)
+    _write(_there(found, number), output, loaded(settings))
     return ExitCode.COMPLETE
 
 
@@ -131,7 +135,7 @@ def ack(
     if not finding_list.can_be_acknowledged(found.state):
         words = "is resolved" if found.state == State.RESOLVED else "did not open yet"
         raise Stop(ExitCode.REFUSED, f"Finding {number} {words}: there is nothing to take on. Nothing was changed.")
-    _write(found, output)
+    _write(found, output, loaded(settings))
     return ExitCode.COMPLETE
 
 
@@ -145,18 +149,33 @@ def _ended(this: Session, judged: bool, unasked: Sequence[NotJudged]) -> int:
     if not judged:
         this.tell("Nothing was judged yet: rules are asked after a scan. Run `stocktake scan`.")
         return ExitCode.NOT_OBSERVED
-    for one in unasked[:5]:
-        this.tell(
-            f"{clean(one.workspace)}: {one.rule} says nothing of {one.kind} yet: what it needs was never completely"
-            " listed. `stocktake scope list` says why."
-        )
-    if len(unasked) > 5:
-        this.tell(f"And {len(unasked) - 5} more.")
+    failing = {(one.workspace, one.rule): one for one in unasked if one.error is not None}
+    told = [
+        f"{clean(one.workspace)}: {one.rule} could not be asked since {exact(one.since) if one.since else 'long'}:"
+        f" {clean(one.error or '')}. What it had found stands as it was."
+        for one in failing.values()
+    ]
+    told += [
+        f"{clean(one.workspace)}: {one.rule} says nothing of {one.kind} yet: what it needs was never completely"
+        " listed. `stocktake scope list` says why."
+        for one in unasked
+        if one.error is None
+    ]
+    for line in told[:5]:
+        this.tell(line)
+    if len(told) > 5:
+        this.tell(f"And {len(told) - 5} more.")
     return ExitCode.PARTIAL if unasked else ExitCode.COMPLETE
 
 
-def _line(row: FindingRow) -> list[str]:
-    title = next((rule.words.title for rule in RULES if rule.id == row.rule), row.rule)
+def show_findings(found: Sequence[FindingRow], rules: Sequence[Rule] = RULES) -> None:
+    """Write findings as a table, in their order."""
+    titles = {rule.id: rule.words.title for rule in rules}
+    lines = [_line(one, titles.get(one.rule, one.rule)) for one in found]
+    write_table(["ID", "SEVERITY", "STATE", "SINCE", "WORKSPACE", "WHAT", "WHERE"], lines, whole="WHERE")
+
+
+def _line(row: FindingRow, title: str) -> list[str]:
     named = f"{row.kind} {clean(row.key)}" + (f" ({clean(row.name)})" if row.name and row.name != row.key else "")
     state = row.state + (", inherited" if row.inherited else "")
     return [
@@ -165,11 +184,11 @@ def _line(row: FindingRow) -> list[str]:
     ]  # fmt: skip
 
 
-def _write(row: FindingRow, output: Output) -> None:
-    rule = next((one for one in RULES if one.id == row.rule), None)
+def _write(row: FindingRow, output: Output, rules: Loaded) -> None:
+    rule = next((one for one in rules.rules if one.id == row.rule), None)
     made: dict[str, Any] = rows.record(row, rows.FINDING_SHOWN)
     made["history"] = [rows.record(one, rows.FINDING_EVENT) for one in row.history]
-    made["words"] = told(rule) if rule is not None else None
+    made["words"] = rows.record(told(rule), rows.RULE) if rule is not None else None
     if output == Output.JSON:
         write_json([made])
         return

@@ -45,6 +45,7 @@ def up(
         settings = accepted(settings) or settings
     if not demo and (settings.workspaces or settings.discovery):
         return _watch(current, settings)
+    from stocktake.cli.finding import show_findings
     from stocktake.cli.questions import show_changes
     from stocktake.demo.story import Show, run_demo
     from stocktake.worker import run_worker
@@ -52,7 +53,7 @@ def up(
     current.logging(settings)
     if not demo:
         say("No workspace is configured. To watch yours: --config FILE, or MLFLOW_TRACKING_URI.")
-    show = Show(tell=_tell, table=write_table, changes=show_changes)
+    show = Show(tell=_tell, table=write_table, changes=show_changes, findings=show_findings)
     with until_signalled() as stop:
 
         def watch(app: App, ready: Callable[[str], object]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ASSET = (
@@ -56,9 +56,11 @@ SCOPE = ("kind", "partition", "state", "reason", "listed")
 STATUS = (
     "name", "source", "uri", "configured", "state", "state_since", "error", "next_step", "last_hot", "last_sweep",
     "age", "staleness_bound", "scanning", "assets", "coverage", "withheld", "found_by", "standing", "standing_why",
-    "deletion",
+    "deletion", "failing_rules",
 )  # fmt: skip
-STATUS_TSV = tuple(name for name in STATUS if name not in ("coverage", "withheld", "last_hot", "last_sweep"))
+STATUS_TSV = tuple(
+    name for name in STATUS if name not in ("coverage", "withheld", "last_hot", "last_sweep", "failing_rules")
+)
 PASS = ("scan_id", "mode", "state", "began_at", "finished_at", "passes", "last_finished_at")
 COVERAGE = ("kind", "partitions", "complete", "oldest_complete", "state", "reason")
 WITHHELD = ("kind", "partition", "count", "since", "confirmations", "accepted")
@@ -78,10 +80,19 @@ FINDING_TSV = tuple(name for name in FINDING if name != "evidence")
 FINDING_SHOWN = (*FINDING, "history", "words")
 FINDING_EVENT = ("at", "before", "after", "actor", "reason", "evidence", "scan")
 RULE = (
-    "id", "severity", "sort", "kinds", "needs", "opens_after", "resolves_after", "title", "why", "inspect_cli",
-    "inspect_rest", "inspect_portal", "fix", "rollback", "signal", "runbook", "statement",
+    "id", "severity", "group", "sort", "kinds", "needs", "opens_after", "resolves_after", "title", "why", "inspect_cli",
+    "inspect_rest", "inspect_portal", "fix", "rollback", "signal", "runbook", "statement", "origin", "off", "failing",
 )  # fmt: skip
-RULE_TSV = ("id", "severity", "sort", "kinds", "needs", "opens_after", "resolves_after", "title", "runbook")
+RULE_TSV = (
+    "id", "severity", "group", "sort", "kinds", "needs", "opens_after", "resolves_after", "title", "runbook", "origin",
+    "off",
+)  # fmt: skip
+FAILING = ("workspace", "rule", "error", "since")
+RULE_CHECKED = ("file", "line", "rule", "sort", "ok", "problem")
+RULE_TESTED = ("workspace", "kind", "key", "state", "evidence")
+RULE_TESTED_TSV = ("workspace", "kind", "key", "state")
+RULE_TRIED = ("at", "workspace", "rule", "kind", "key", "before", "after", "inherited", "evidence")
+RULE_TRIED_TSV = tuple(name for name in RULE_TRIED if name != "evidence")
 CHECK = ("level", "check", "workspace", "message", "next_step")
 
 
@@ -119,7 +130,9 @@ def scan(report: Any) -> dict[str, Any]:
     return made
 
 
-def status(of: Any, *, configured: bool, bound: float | None, found: Any = None) -> dict[str, Any]:
+def status(
+    of: Any, *, configured: bool, bound: float | None, found: Any = None, failing: Sequence[Any] = ()
+) -> dict[str, Any]:
     """How a workspace stands, as programs read it. `age` and `staleness_bound` are seconds."""
     made = record(of, STATUS)
     if found is not None:
@@ -128,6 +141,7 @@ def status(of: Any, *, configured: bool, bound: float | None, found: Any = None)
     made["assets"], made["deletion"] = dict(of.assets), deletion(of.deletion)
     made["coverage"] = [record(one, COVERAGE) for one in of.coverage]
     made["withheld"] = [record(one, WITHHELD) for one in of.withheld]
+    made["failing_rules"] = [record(one, FAILING) for one in failing]
     for name in ("last_hot", "last_sweep"):
         made[name] = record(made[name], PASS) if made[name] is not None else None
     return made

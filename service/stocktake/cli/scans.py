@@ -249,7 +249,7 @@ def _outcome(one: Mapping[str, Any]) -> str:
 
 def status(context: typer.Context, workspace: WorkspaceOption = None, output: OutputOption = Output.TABLE) -> int:
     """Say how every workspace stands: how completely and how lately it was seen, and what to do about it."""
-    from stocktake.store import acts, discovered
+    from stocktake.store import acts, discovered, finding_list
     from stocktake.store.standing import WorkspaceStatus
     from stocktake.store.standing import status as ask
 
@@ -260,6 +260,7 @@ def status(context: typer.Context, workspace: WorkspaceOption = None, output: Ou
         settings = wide(settings, connection)
         by_discovery = {one.name: one for one in discovered.found(connection)}
         unread = acts.unread(connection)
+        failing = finding_list.failing(connection)
     configured = {one.name: one for one in settings.workspaces}
     for name in configured:
         if name not in found:
@@ -282,7 +283,11 @@ def status(context: typer.Context, workspace: WorkspaceOption = None, output: Ou
     names = known(workspace, list(found)) or sorted(found, key=lambda name: (name not in configured, name))
     answer = [
         rows.status(
-            found[name], configured=name in configured, bound=_bound(settings, name), found=by_discovery.get(name)
+            found[name],
+            configured=name in configured,
+            bound=_bound(settings, name),
+            found=by_discovery.get(name),
+            failing=[one for one in failing if one.workspace == name],
         )
         for name in names
     ]
@@ -345,6 +350,9 @@ def _page(one: Mapping[str, Any], gone: Deletion | None, log: str | None) -> lis
             lines.append(f"  {'coverage':14} {words.kind(scope['kind'], 2)}: {scope['state']}. {told}".rstrip())
     if log is not None:
         lines.append(f"  {'activity log':14} not read, so who did it is not known: {clean(log)}.")
+    for rule in one["failing_rules"]:
+        told = f"{clean(rule['rule'])} could not be asked since {exact(rule['since'])}: {clean(rule['error'])}"
+        lines.append(f"  {'rule':14} {told}")
     for held in one["withheld"]:
         lines += _withheld(one["name"], held, at)
     return lines

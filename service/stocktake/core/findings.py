@@ -120,7 +120,13 @@ def _holds(finding: Finding | None, said: Said, now: datetime, patience: Patienc
         was = replace(finding, evidence=evidence, last_seen=now, clear=0)
         if finding.state == State.RESOLVED:  # it comes back, with its history; nobody's word about it holds any more
             was = replace(
-                was, state=State.PENDING, since=now, held=0, inherited=False, resolved_at=None, acknowledged_at=None
+                was,
+                state=State.PENDING,
+                since=now,
+                held=0,
+                inherited=said.first,
+                resolved_at=None,
+                acknowledged_at=None,
             )
         return _waits(was, now, patience)
     news = evidence != finding.evidence
@@ -155,6 +161,22 @@ def _clear(finding: Finding | None, said: Said, now: datetime, patience: Patienc
 
 def _to(finding: Finding, state: State, now: datetime) -> Finding:
     return finding if finding.state == state else replace(finding, state=state, since=now)
+
+
+def quiet(finding: Finding, evidence: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a finding that holds, with this evidence, stays as it is: what the database leaves out when it is asked
+    for what differs (store/findings.ask says the same in SQL; tests hold the two together, and to `step`)."""
+    return (
+        finding.state in (State.OPEN, State.ACKNOWLEDGED, State.WAIVED)
+        and finding.state == finding.rest(now)
+        and finding.clear == 0
+        and finding.evidence == evidence
+    )
+
+
+def close(finding: Finding, now: datetime) -> Finding:
+    """End a finding whose rule is asked no more: that says nothing about the asset, and its event says so."""
+    return replace(finding, state=State.RESOLVED, since=now, resolved_at=now, held=0, clear=0)
 
 
 def acknowledge(finding: Finding, now: datetime) -> Finding | None:

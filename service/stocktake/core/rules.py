@@ -68,7 +68,8 @@ class Seen:
     state_before: str | None  # the state in the version that this change ended
     part_of: int | None = None  # the change that tells the story
     parts: int = 0  # changes that this one tells the story of
-    document_before: Mapping[str, Any] | None = None  # of what was deleted or purged, where it may have been production
+    #: Of kinds that say what is production: what was deleted or purged, as it was; what is back, as it is.
+    document: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from stocktake.demo import training
 from stocktake.demo.fill import STEPS_BEFORE_THE_FIRST_LOOK, Filled, log_run
 
 RENAMED = "sourcing/wine-origin"
+MODEL, ALIAS, WAS_CHAMPION, IS_CHAMPION = "tumour-screening", "champion", "1", "2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class Step:
 
 
 def _champion_moves(client: Any, filled: Filled, now_ms: int) -> None:
-    client.set_registered_model_alias("tumour-screening", "champion", "2")
+    client.set_registered_model_alias(MODEL, ALIAS, IS_CHAMPION)
 
 
 def _late_tag(client: Any, filled: Filled, now_ms: int) -> None:

@@ -24,12 +24,12 @@ from sqlalchemy import Engine, text
 
 from stocktake.core.assets import Kind, Lifecycle, Mode, ScanState
 from stocktake.core.errors import ConfigError
-from stocktake.demo import azure_world
+from stocktake.demo import azure_world, changes
 from stocktake.demo.azure_world import AzureWorld
 from stocktake.demo.world import DemoWorld, Interrupted, free_port, is_free
 from stocktake.pipeline import ScanReport, Stopped
 from stocktake.settings import Settings
-from stocktake.store import history
+from stocktake.store import finding_list, history
 from stocktake.wiring import App, open_app
 
 WORKSPACE = "demonstration"
@@ -58,6 +58,7 @@ class Show:
     tell: Callable[[str], None]  # one line of the story
     table: Callable[[Sequence[str], Sequence[Sequence[str]]], None]
     changes: Callable[[Sequence[history.ChangeRow]], None]  # as `stocktake changes` shows them
+    findings: Callable[[Sequence[finding_list.FindingRow]], None]  # as `stocktake finding list` shows them
 
 
 def demo_folder(data_dir: Path) -> Path:
@@ -122,8 +123,13 @@ def run_demo(
                 show.tell(f"All of this took {time.monotonic() - began:.0f} seconds. Now ask it yourself:")
 
                 def ready(url: str) -> None:
-                    for line in _next(world.uri, folder, url, azure):
+                    for line in (*_next(world.uri, folder, url, azure), *_to_its_end(app.engine, world.uri)):
                         show.tell(line)
+                    show.tell("")
+                    show.tell(
+                        f"Watching on: what moves every {HOT}, everything every {SWEEP}. Ctrl-C ends it, and the"
+                        " server with it."
+                    )
 
                 watch(app, ready)
         except (Interrupted, Stopped):
@@ -164,6 +170,15 @@ def _second_look(app: App, world: DemoWorld, azure: AzureWorld, show: Show) -> N
     show.tell("")
     with app.engine.connect() as connection:
         show.changes(list(history.changes(connection, since=before)))
+        found = list(finding_list.listed(connection))
+    new = [one for one in found if not one.inherited]
+    show.tell("")
+    show.tell(
+        f"Of that, somebody must look at this ({len(found) - len(new)} more were so before anybody looked:"
+        " `stocktake finding list`):"
+    )
+    show.tell("")
+    show.findings(new)
 
 
 def _scan(app: App, world: DemoWorld, workspace: str = WORKSPACE) -> ScanReport:
@@ -223,8 +238,28 @@ def _next(uri: str, folder: Path, endpoint: str, azure: AzureWorld) -> list[str]
         f"Change something in MLflow's own pages, {uri}: within a minute `{call} changes` tells.",
         f"Health and metrics of stocktake: {endpoint}/readyz and /metrics.",
         f"To watch a server of yours: set MLFLOW_TRACKING_URI to its address, then `{call} up`.",
+    ]
+
+
+def _to_its_end(engine: Engine, uri: str) -> list[str]:
+    """How to follow one finding's runbook until it is over: the alias goes back to where it pointed."""
+    with engine.connect() as connection:
+        found = next(
+            (one for one in finding_list.listed(connection, rules=["model-alias-moved"]) if one.key == changes.MODEL),
+            None,
+        )
+    if found is None:
+        return []
+    back = json.dumps({"name": changes.MODEL, "alias": changes.ALIAS, "version": changes.WAS_CHAMPION})
+    call = _command()
+    return [
         "",
-        f"Watching on: what moves every {HOT}, everything every {SWEEP}. Ctrl-C ends it, and the server with it.",
+        "Follow one finding to its end. Its evidence, and what to do:",
+        f"  {call} finding show {found.id}",
+        "Go back, as its runbook says (this is you: stocktake only reads):",
+        f"  curl -X POST {uri}/api/2.0/mlflow/registered-models/alias -H 'Content-Type: application/json' -d '{back}'",
+        f"Within {HOT} it is resolved, by the scan that saw it:",
+        f"  {call} finding show {found.id}",
     ]
 
 

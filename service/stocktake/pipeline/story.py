@@ -19,13 +19,12 @@ from stocktake.core.assets import Kind, Mode, ScopeState
 from stocktake.core.errors import UNOBSERVABLE, ConfigError, SourceError, Stopped, Trouble
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.core.rules import Rule
 from stocktake.pipeline.absence import Ended, Judge
 from stocktake.pipeline.actors import Naming
 from stocktake.pipeline.beside import Beside
 from stocktake.pipeline.cutting import Part
 from stocktake.pipeline.intake import Intake, epoch
-from stocktake.pipeline.judging import Judging
+from stocktake.pipeline.judging import Judging, RuleSet
 from stocktake.pipeline.report import Progress, ScanReport, outcome, report
 from stocktake.rules import RULES
 from stocktake.sources.protocol import Identity, Item, Listing, Page, Source, Traffic
@@ -43,6 +42,10 @@ _BATCH_HEADS = 500_000
 _HOPELESS = frozenset({Trouble.UNREACHABLE, Trouble.TLS, Trouble.AUTHENTICATION})
 
 
+#: By what a workspace is judged where nobody says otherwise.
+_SHIPPED = RuleSet(rules=RULES)
+
+
 def scan(
     engine: Engine,
     make_source: Callable[[Callable[[], datetime]], Source],
@@ -54,7 +57,7 @@ def scan(
     redactor: Redactor,
     key: bytes,
     guard: Guard,
-    rules: Sequence[Rule] = RULES,
+    judged_by: RuleSet = _SHIPPED,
     owner: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -71,7 +74,17 @@ def scan(
         with conn.begin():  # after the claim: a redaction that comes later takes the claim away
             redactor = redactor.remembering(redactions.remembered(conn))
         clean = redactor.remembered.document
-        judging = Judging(connection=conn, claim=claim, clock=clock, rules=rules, key=key, clean=clean)
+        judging = Judging(
+            engine=engine,
+            connection=conn,
+            claim=claim,
+            clock=clock,
+            ruleset=judged_by,
+            key=key,
+            clean=clean,
+            words=redactor.text,
+            stop=stop,
+        )
         judging.enrol()
         try:
             claims.settle(conn, claim, source_name, uri)

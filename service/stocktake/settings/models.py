@@ -14,6 +14,7 @@ from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.discovery import DiscoverySettings
 from stocktake.settings.fields import Http, Model, Pattern, Variable, WorkspaceName, address
 from stocktake.settings.hygiene import HygieneSettings
+from stocktake.settings.rules import RulesSettings
 from stocktake.settings.scheduling import ScheduleSettings
 from stocktake.settings.timing import Duration, Retention
 
@@ -320,6 +321,7 @@ class Settings(Model):
     )
     production: ProductionSettings = Field(ProductionSettings(), description="Which model versions are production.")
     hygiene: HygieneSettings = Field(HygieneSettings(), description="What the rules about good order go by.")
+    rules: RulesSettings = Field(RulesSettings(), description="By which rules what is seen is judged.")
     guard: GuardSettings = Field(GuardSettings(), description="When removals are withheld.")
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")
     web: WebSettings = Field(WebSettings(), description="The HTTP endpoint.")

@@ -60,11 +60,14 @@ class FindingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotJudged:
-    """What a rule could not be asked about, because it, or what the rule needs, was never completely seen."""
+    """What a rule could not be asked about: because it, or what the rule needs, was never completely seen, or because
+    the rule fails (`error`)."""
 
     workspace: str
     rule: str
-    kind: str
+    kind: str  # empty where it fails on changes
+    error: str | None = None
+    since: datetime | None = None
 
 
 def listed(
@@ -130,18 +133,34 @@ def shown(connection: Connection, finding_id: int) -> FindingRow | None:
 
 
 def not_judged(connection: Connection, workspaces: Sequence[str] | None = None) -> list[NotJudged]:
-    """Which rules say nothing of a kind that is listed, because it was never completely seen."""
+    """Which rules say nothing of a kind that is listed, because it was never completely seen; and which fail."""
     rows = connection.execute(
         text(
-            "SELECT w.name AS workspace, j.rule, j.kind FROM judging j JOIN workspace w USING (workspace_id)"
-            " WHERE j.kind <> '' AND j.looked_at IS NULL"
-            " AND (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))"
+            "SELECT w.name AS workspace, j.rule, j.kind, j.error, j.failed_since AS since"
+            " FROM judging j JOIN workspace w USING (workspace_id)"
+            " WHERE (j.error IS NOT NULL OR j.kind <> '' AND j.looked_at IS NULL"
             " AND EXISTS (SELECT 1 FROM scope s WHERE s.workspace_id = j.workspace_id AND s.kind = j.kind"
-            " AND s.state <> 'unsupported') ORDER BY w.name, j.rule, j.kind"
+            " AND s.state <> 'unsupported')) AND (CAST(:workspaces AS text[]) IS NULL OR w.name = ANY(:workspaces))"
+            " ORDER BY w.name, j.rule, j.kind"
         ),
         {"workspaces": _list(workspaces)},
     )
-    return [NotJudged(workspace=row.workspace, rule=row.rule, kind=row.kind) for row in rows]
+    return [
+        NotJudged(
+            workspace=row.workspace,
+            rule=row.rule,
+            kind=row.kind,
+            error=_text(row.error),
+            since=row.since,
+        )
+        for row in rows
+    ]
+
+
+def failing(connection: Connection) -> list[NotJudged]:
+    """Which rules fail, each once for a workspace."""
+    found = {(one.workspace, one.rule): one for one in not_judged(connection) if one.error is not None}
+    return list(found.values())
 
 
 def judged(connection: Connection, workspaces: Sequence[str] | None = None) -> bool:

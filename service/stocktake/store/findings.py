@@ -1,24 +1,30 @@
-"""Findings as judging reads and writes them: how far each rule has judged, what it found, and what became of it.
+"""Findings as judging reads and writes them: what differs from what a rule yields, and what became of it.
 
-Every function runs inside a transaction that its caller opened and fenced. Texts stay as Postgres holds them; evidence
-comes and goes as values.
+Every function runs inside a transaction that its caller opened, those that write in one that was fenced. Texts stay as
+Postgres holds them; evidence comes and goes as values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from stocktake.core import canonical
-from stocktake.core.assets import ChangeType, Kind
-from stocktake.core.findings import Finding, Policy, State
-from stocktake.core.production import ENDPOINTS
-from stocktake.core.rules import ChangeRule, Rule, Seen, StateRule
+from stocktake.core.findings import Finding, State, close
+from stocktake.core.rules import Rule, StateRule
+from stocktake.core.statements import asks_now, bindable
 from stocktake.store.claims import Claim
+from stocktake.store.judging import Unit
+
+#: Rows that one answer may bring at once; more come block by block.
+_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,196 +50,169 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """How completely what a rule needs was seen, for one kind that it is about."""
+class Differs:
+    """Where what a rule yields and its findings differ: it holds and no finding says just so, or it holds no more."""
 
-    kind: str
-    before: datetime | None  # when it was last judged
-    first: bool  # never judged before, or not as we understand what we read now
-    seen: datetime | None  # the oldest complete look at what it needs; None: not all of it is complete
-
-    @property
-    def due(self) -> bool:
-        """Whether all that it needs was listed completely since it was last judged: lists that began later, each of
-        them, for what was seen lately must not be judged by what was listed before."""
-        return self.seen is not None and (self.before is None or self.seen > self.before)
+    subject: Subject
+    evidence: Mapping[str, Any] | None  # None: it is not yielded
+    finding: int | None  # the finding that there is
 
 
-def _units(rules: Sequence[Rule]) -> list[tuple[str, str]]:
-    """What is judged on its own: a rule about changes, or a rule about how a kind stands."""
-    units = []
-    for rule in rules:
-        kinds = ("",) if isinstance(rule, ChangeRule) else rule.kinds or (Kind.WORKSPACE,)
-        units += [(rule.id, str(kind)) for kind in kinds]
-    return units
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """What becomes of one finding, before it is written."""
+
+    rule: Rule
+    subject: Subject
+    fingerprint: bytes
+    known: Held | None
+    finding: Finding | None
+    events: list[tuple[Finding | None, Finding]] = field(default_factory=list)  # before and after, in their order
 
 
-def new_to(connection: Connection, claim: Claim, rules: Sequence[Rule]) -> bool:
-    """Whether a rule was never enrolled for this workspace."""
-    rows = connection.execute(
-        text("SELECT rule, kind FROM judging WHERE workspace_id = :wid"), {"wid": claim.workspace_id}
-    )
-    return bool(set(_units(rules)) - {(row.rule, row.kind) for row in rows})
+class Malformed(Exception):
+    """A rule cannot be asked, or yields what no finding can be made of; the message says what."""
 
 
-def enrol(connection: Connection, claim: Claim, rules: Sequence[Rule]) -> None:
-    """Let rules begin behind the last change that there is."""
-    units = _units(rules)
-    connection.execute(
-        text(
-            "INSERT INTO judging (workspace_id, rule, kind, change_id)"
-            " SELECT :wid, rule, kind, :last FROM unnest(CAST(:rules AS text[]), CAST(:kinds AS text[]))"
-            " AS n (rule, kind) ON CONFLICT DO NOTHING"
-        ),
-        {
-            "wid": claim.workspace_id,
-            "last": last_change(connection, claim),
-            "rules": [rule for rule, _ in units],
-            "kinds": [kind for _, kind in units],
-        },
-    )
-
-
-def last_change(connection: Connection, claim: Claim) -> int:
-    """The last change of a workspace, 0 without any. Reads the index change_by_workspace."""
-    found = connection.execute(
-        text("SELECT max(change_id) FROM change WHERE workspace_id = :wid"), {"wid": claim.workspace_id}
-    ).scalar()
-    return int(found or 0)
-
-
-def cursors(connection: Connection, claim: Claim) -> dict[str, int]:
-    """Up to which change each rule about changes has judged."""
-    rows = connection.execute(
-        text("SELECT rule, change_id FROM judging WHERE workspace_id = :wid AND kind = ''"), {"wid": claim.workspace_id}
-    )
-    return {row.rule: row.change_id for row in rows}
-
-
-def advance(connection: Connection, claim: Claim, rules: Collection[str], reached: int) -> None:
-    """Note up to which change rules have judged."""
-    connection.execute(
-        text(
-            "UPDATE judging SET change_id = greatest(change_id, :reached)"
-            " WHERE workspace_id = :wid AND kind = '' AND rule = ANY(:rules)"
-        ),
-        {"reached": reached, "wid": claim.workspace_id, "rules": list(rules)},
-    )
-
-
-# The state before a change is that of the version that ended with it.
-_CHANGES = """
-SELECT c.change_id, c.kind, a.key, c.name, c.type, c.fields, c.not_before, c.not_after,
-    c.scan_id, c.part_of, p.state AS state_before,
-    CASE WHEN c.type IN ('deleted', 'purged') AND c.kind = ANY(:serving) THEN p.document END AS document_before,
-    (SELECT count(*) FROM change i WHERE i.part_of = c.change_id) AS parts
-FROM change c JOIN asset a USING (asset_id)
-LEFT JOIN version p ON p.asset_id = c.asset_id AND p.valid_to = c.at
-WHERE c.workspace_id = :wid AND c.change_id > :after AND c.change_id <= :last
-    AND c.kind = ANY(:kinds) AND c.type = ANY(:types)
-ORDER BY c.change_id LIMIT :limit
+# What a statement yields, beside the findings that there are, and of both only where they differ. It reads the
+# index finding_by_rule. The state in which a finding is quiet is core/findings.quiet, said in SQL.
+_ASK = """
+WITH said AS MATERIALIZED (
+    SELECT DISTINCT ON (kind, key) kind, key, evidence FROM (
+{statement}
+    ) AS yielded WHERE workspace = :workspace AND kind = ANY(:kinds) ORDER BY kind, key, evidence
+), kept AS MATERIALIZED (
+    SELECT DISTINCT ON (kind, key) finding_id, kind, key, state, evidence, clear,
+        CASE WHEN waived_until > :at THEN 'waived' WHEN acknowledged_at IS NOT NULL THEN 'acknowledged' ELSE 'open' END
+        AS rest
+    FROM public.finding WHERE workspace_id = :wid AND rule = :rule AND kind = ANY(:kinds)
+        AND (state <> 'resolved' OR resolved_at >= :oldest)
+    ORDER BY kind, key, state = 'resolved', finding_id DESC
+)
+SELECT coalesce(s.kind, k.kind) AS kind, coalesce(s.key, k.key) AS key, s.kind IS NOT NULL AS holds,
+    CAST(s.evidence AS text) AS evidence, k.finding_id
+FROM said s FULL JOIN kept k ON k.kind = s.kind AND k.key = s.key
+WHERE k.finding_id IS NULL OR CASE WHEN s.kind IS NULL THEN k.state <> 'resolved'
+    ELSE k.state <> k.rest OR k.clear <> 0 OR CAST(k.evidence AS jsonb) IS DISTINCT FROM s.evidence END
 """
 
 
-#: Kinds whose documents say what is production.
-_SERVING = (Kind.REGISTERED_MODEL, Kind.MODEL_VERSION, *ENDPOINTS)
+def ask(
+    connection: Connection, claim: Claim, rule: StateRule, kinds: Sequence[str], now: datetime, reopen: timedelta
+) -> Iterator[Differs]:
+    """Ask a rule about these kinds of a workspace, in a transaction that cannot write. Yields what differs.
+
+    Raises Malformed when the statement fails, takes too long, or yields nonsense.
+    """
+    try:
+        yield from _asked(connection, claim, rule, kinds, now, reopen)
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise
+        raise Malformed(reason(exc)) from exc
 
 
-def changes_after(
-    connection: Connection, claim: Claim, after: int, last: int, rules: Sequence[ChangeRule], limit: int
-) -> tuple[list[Seen], int]:
-    """The next changes that any of these rules may look at, and up to which change that is all of them."""
+def reason(exc: DBAPIError) -> str:
+    """Why a statement failed, in Postgres' words; and what to do where it takes too long."""
+    if isinstance(exc.orig, psycopg.errors.QueryCanceled):
+        return "takes longer than it may (`rules: timeout`): the statement was cancelled"
+    said = (str(exc.orig).strip().splitlines() or [type(exc.orig).__name__])[0]
+    hint = getattr(getattr(exc.orig, "diag", None), "message_hint", None)
+    return f"fails: {said}" + (f" ({hint})" if hint else "")
+
+
+def _asked(
+    connection: Connection, claim: Claim, rule: StateRule, kinds: Sequence[str], now: datetime, reopen: timedelta
+) -> Iterator[Differs]:
+    statement = _ASK.format(statement=bindable(rule.statement))
+    given = {
+        "workspace": claim.workspace,
+        "wid": claim.workspace_id,
+        "rule": rule.id,
+        "kinds": list(kinds),
+        "at": now,
+        "oldest": now - reopen,
+    } | ({"now": now} if asks_now(rule.statement) else {})
+    rows: Any = connection.execute(text(statement + f"LIMIT {_AT_ONCE + 1}"), given).all()
+    if len(rows) > _AT_ONCE:  # too many to hold: the same again, from the same snapshot, block by block
+        rows = connection.execute(text(statement), given, execution_options={"yield_per": _AT_ONCE})
+    for row in rows:
+        yield Differs(
+            subject=Subject(kind=row.kind, key=_key(row.key)),
+            evidence=_evidence(row.evidence) if row.holds else None,
+            finding=row.finding_id,
+        )
+
+
+def yielded(
+    connection: Connection, statement: str, workspace: str, kinds: Sequence[str], now: datetime
+) -> dict[Subject, Mapping[str, Any]]:
+    """All that a statement yields of these kinds of a workspace. Raises Malformed."""
+    question = (
+        f"SELECT DISTINCT ON (kind, key) kind, key, CAST(evidence AS text) AS evidence FROM (\n{bindable(statement)}"
+        ") AS yielded WHERE workspace = :workspace AND kind = ANY(:kinds) ORDER BY kind, key, yielded.evidence"
+    )
+    given = {"workspace": workspace, "kinds": list(kinds)} | ({"now": now} if asks_now(statement) else {})
+    try:
+        rows = connection.execute(text(question), given).all()
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise
+        raise Malformed(reason(exc)) from exc
+    return {Subject(kind=row.kind, key=_key(row.key)): _evidence(row.evidence) for row in rows}
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str) or not key:
+        raise Malformed("yields a row without a key: `key` must be the asset's key, as text")
+    return key
+
+
+def _evidence(evidence: str | None) -> Mapping[str, Any]:
+    decoded = canonical.decode(evidence) if evidence is not None else {}
+    if not isinstance(decoded, Mapping):
+        raise Malformed("yields evidence that is no object: make it with jsonb_build_object('name', value, ...)")
+    return decoded
+
+
+# Nobody could look: what is open, acknowledged or waived goes stale after a while, and a waiver may have ended.
+_WAITING = """
+SELECT f.finding_id, f.rule, f.kind FROM finding f JOIN unnest(CAST(:rules AS text[]), CAST(:kinds AS text[]),
+    CAST(:looked AS timestamptz[])) AS n (rule, kind, looked_at) ON f.rule = n.rule AND f.kind = n.kind
+WHERE f.workspace_id = :wid AND f.state IN ('open', 'acknowledged', 'waived')
+    AND (greatest(f.last_seen, n.looked_at) < :oldest OR f.state <> CASE WHEN f.waived_until > :at THEN 'waived'
+        WHEN f.acknowledged_at IS NOT NULL THEN 'acknowledged' ELSE 'open' END)
+ORDER BY f.finding_id
+"""
+
+
+def waiting(
+    connection: Connection, claim: Claim, blind: Mapping[Unit, datetime | None], now: datetime, stale: timedelta
+) -> dict[Unit, list[int]]:
+    """The findings of units that could not be looked at, of which something must be said nevertheless."""
+    if not blind:
+        return {}
     rows = connection.execute(
-        text(_CHANGES),
+        text(_WAITING),
         {
             "wid": claim.workspace_id,
-            "after": after,
-            "last": last,
-            "kinds": sorted({str(kind) for rule in rules for kind in rule.kinds}),
-            "types": sorted({str(one) for rule in rules for one in rule.types}),
-            "limit": limit,
-            "serving": [str(kind) for kind in _SERVING],
+            "rules": [unit.rule for unit in blind],
+            "kinds": [unit.kind for unit in blind],
+            "looked": list(blind.values()),
+            "oldest": now - stale,
+            "at": now,
         },
-    ).all()
-    seen = [
-        Seen(
-            id=row.change_id,
-            workspace=claim.workspace,
-            kind=Kind(row.kind),
-            key=row.key,
-            name=row.name,
-            type=ChangeType(row.type),
-            fields=canonical.decode(row.fields),
-            not_before=row.not_before,
-            not_after=row.not_after,
-            scan=row.scan_id,
-            state_before=row.state_before,
-            part_of=row.part_of,
-            parts=row.parts,
-            document_before=canonical.decode(row.document_before) if row.document_before is not None else None,
-        )
-        for row in rows
-    ]
-    return seen, seen[-1].id if len(seen) == limit else last
-
-
-def looks(connection: Connection, claim: Claim, rule: StateRule, now: datetime) -> list[Look]:
-    """How completely what a rule needs was seen, for each kind that it is about."""
-    before = {
-        row.kind: (row.looked_at, row.epoch)
-        for row in connection.execute(
-            text("SELECT kind, looked_at, epoch FROM judging WHERE workspace_id = :wid AND rule = :rule"),
-            {"wid": claim.workspace_id, "rule": rule.id},
-        )
-    }
-    if rule.of_ledger:
-        return [Look(kind=Kind.WORKSPACE, before=before[Kind.WORKSPACE][0], first=False, seen=now)]
-    wanted = {str(kind) for kind in (*rule.kinds, *rule.needs)}
-    complete = {
-        row.kind: row.seen
-        for row in connection.execute(
-            text(
-                "SELECT kind, min(last_complete_at) AS seen FROM scope WHERE workspace_id = :wid AND kind = ANY(:kinds)"
-                " GROUP BY kind HAVING bool_and(state = 'complete')"
-            ),
-            {"wid": claim.workspace_id, "kinds": sorted(wanted)},
-        )
-    }
-    found = []
-    for kind in rule.kinds:
-        needed = {str(one) for one in (kind, *rule.needs)}
-        seen = min(complete[one] for one in needed) if needed <= complete.keys() else None
-        looked_at, epoch = before[str(kind)]
-        found.append(Look(kind=str(kind), before=looked_at, first=epoch != claim.epoch, seen=seen))
+    )
+    found: dict[Unit, list[int]] = {}
+    for row in rows:
+        found.setdefault(Unit(rule=row.rule, kind=row.kind), []).append(row.finding_id)
     return found
 
 
-def ask(
-    connection: Connection, claim: Claim, rule: StateRule, now: datetime
-) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """What a rule's statement yields for this workspace: evidence by kind and key."""
-    rows = connection.execute(
-        text(
-            f"SELECT kind, key, CAST(evidence AS text) AS evidence FROM ({rule.statement}) AS said"
-            " WHERE workspace = :workspace"
-        ),
-        {"workspace": claim.workspace} | ({"now": now} if ":now" in rule.statement else {}),
-    )
-    return {(row.kind, row.key): canonical.decode(row.evidence) for row in rows}
-
-
-def looked(connection: Connection, claim: Claim, rule: str, kind: str, now: datetime) -> None:
-    """Note that a rule was judged, after complete looks at all that it needs."""
-    connection.execute(
-        text(
-            "UPDATE judging SET looked_at = :now, epoch = :epoch"
-            " WHERE workspace_id = :wid AND rule = :rule AND kind = :kind"
-        ),
-        {"now": now, "epoch": claim.epoch, "wid": claim.workspace_id, "rule": rule, "kind": kind},
-    )
-
-
 _FIELDS = tuple(one.name for one in fields(Finding))
+_TYPES = {
+    "state": "text", "evidence": "text", "inherited": "boolean", "held": "integer", "clear": "integer",
+}  # fmt: skip
 _HELD = f"""
 SELECT DISTINCT ON (fingerprint) fingerprint, finding_id, kind, key, {", ".join(_FIELDS)} FROM finding
 WHERE {{}} AND (state <> 'resolved' OR resolved_at >= :oldest)
@@ -241,23 +220,28 @@ ORDER BY fingerprint, state = 'resolved', finding_id DESC
 """
 
 
-def held(connection: Connection, prints: Sequence[bytes], now: datetime) -> dict[bytes, Held]:
+def held(connection: Connection, prints: Collection[bytes], now: datetime, reopen: timedelta) -> dict[bytes, Held]:
     """The findings with these fingerprints, and those that were resolved so lately that they may come back."""
     if not prints:
         return {}
-    return _held(connection, "fingerprint = ANY(:prints)", {"prints": list(prints)}, now)
-
-
-def held_by(connection: Connection, claim: Claim, rule: str, kind: str, now: datetime) -> dict[bytes, Held]:
-    """The same of a rule and a kind. Reads the index finding_by_rule."""
-    given = {"wid": claim.workspace_id, "rule": rule, "kind": kind}
-    return _held(connection, "workspace_id = :wid AND rule = :rule AND kind = :kind", given, now)
-
-
-def _held(connection: Connection, which: str, given: Mapping[str, Any], now: datetime) -> dict[bytes, Held]:
-    oldest = now - Policy().reopen_within
-    rows = connection.execute(text(_HELD.format(which)), {**given, "oldest": oldest})
+    rows = connection.execute(
+        text(_HELD.format("fingerprint = ANY(:prints)")), {"prints": list(prints), "oldest": now - reopen}
+    )
     return {bytes(row.fingerprint): one(row) for row in rows}
+
+
+def by_number(connection: Connection, numbers: Collection[int]) -> dict[int, tuple[bytes, Held]]:
+    """Findings with their fingerprints, by their numbers."""
+    if not numbers:
+        return {}
+    rows = connection.execute(
+        text(
+            f"SELECT fingerprint, finding_id, kind, key, {', '.join(_FIELDS)} FROM finding"
+            " WHERE finding_id = ANY(:numbers)"
+        ),
+        {"numbers": list(numbers)},
+    )
+    return {row.finding_id: (bytes(row.fingerprint), one(row)) for row in rows}
 
 
 def one(row: Any) -> Held:
@@ -279,60 +263,115 @@ def _change(evidence: Mapping[str, Any]) -> int | None:
     return number if type(number) is int else None
 
 
+def _rows(names: Mapping[str, str]) -> str:
+    """Arrays as rows: names and types of the columns."""
+    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in names.items())
+    return f"unnest({arrays}) WITH ORDINALITY AS n ({', '.join(names)}, ordinal)"
+
+
+_VALUES = {name: _TYPES.get(name, "timestamptz") for name in _FIELDS}
+_INSERTED = {
+    "fingerprint": "bytea", "rule": "text", "severity": "text", "kind": "text", "key": "text", "change_id": "bigint",
+} | _VALUES  # fmt: skip
 _INSERT = f"""
-INSERT INTO finding (fingerprint, workspace_id, rule, severity, kind, key, change_id, scan_id, name, owner,
-    {", ".join(_FIELDS)})
-SELECT :fingerprint, :wid, :rule, :severity, :kind, :key, :change, :scan, v.name, v.owner,
-    {", ".join(f":{name}" for name in _FIELDS)}
-FROM (SELECT 1) AS always
-LEFT JOIN asset a ON a.workspace_id = :wid AND a.kind = :kind AND a.key = :key
+INSERT INTO finding (workspace_id, scan_id, name, owner, {", ".join(_INSERTED)})
+SELECT :wid, :scan, v.name, v.owner, {", ".join(f"n.{name}" for name in _INSERTED)}
+FROM {_rows(_INSERTED)}
+LEFT JOIN asset a ON a.workspace_id = :wid AND a.kind = n.kind AND a.key = n.key
 LEFT JOIN LATERAL (SELECT name, owner FROM version o WHERE o.asset_id = a.asset_id ORDER BY valid_from DESC LIMIT 1) v
     ON true
-RETURNING finding_id
+ORDER BY n.ordinal RETURNING finding_id, fingerprint
 """
+_UPDATED = {"id": "bigint", "severity": "text", "change_id": "bigint"} | _VALUES
 _UPDATE = f"""
-UPDATE finding f SET {", ".join(f"{name} = :{name}" for name in _FIELDS)}, severity = :severity, scan_id = :scan,
-    change_id = :change,
+UPDATE finding f SET {", ".join(f"{name} = n.{name}" for name in _UPDATED if name != "id")}, scan_id = :scan,
     name = coalesce(v.name, f.name), owner = CASE WHEN v.asset_id IS NULL THEN f.owner ELSE v.owner END
-FROM (SELECT 1) AS always
-LEFT JOIN asset a ON a.workspace_id = :wid AND a.kind = :kind AND a.key = :key
+FROM {_rows(_UPDATED)}
+JOIN finding k ON k.finding_id = n.id
+LEFT JOIN asset a ON a.workspace_id = :wid AND a.kind = k.kind AND a.key = k.key
 LEFT JOIN version v ON v.asset_id = a.asset_id AND v.valid_to IS NULL
-WHERE f.finding_id = :id
+WHERE f.finding_id = n.id
+"""
+_EVENTS = {"finding_id": "bigint", "before": "text", "after": "text", "evidence": "text"}
+_RECORD = f"""
+INSERT INTO finding_event (at, actor, reason, scan_id, {", ".join(_EVENTS)})
+SELECT :at, :actor, :reason, :scan, {", ".join(f"n.{name}" for name in _EVENTS)}
+FROM {_rows(_EVENTS)} ORDER BY n.ordinal
 """
 
 
-def write(
-    connection: Connection,
-    claim: Claim,
-    rule: Rule,
-    which: bytes,
-    before: Held | None,
-    after: Finding,
-    subject: Subject,
-    *,
-    now: datetime,
-    scan_id: int,
-) -> Held:
-    """Write what became of a finding, with the owner and the name that its asset has now."""
-    given = columns(after) | {
-        "fingerprint": which,
-        "wid": claim.workspace_id,
-        "rule": rule.id,
-        "severity": str(rule.severity),
-        "kind": subject.kind,
-        "key": subject.key,
-        "change": _change(after.evidence),
-        "scan": scan_id,
+def write(connection: Connection, claim: Claim, drafts: Sequence[Draft], *, now: datetime, scan_id: int) -> None:
+    """Write what became of findings, with the owner and the name that their assets have now, and add to their history:
+    an event for every move, and for every change of the evidence."""
+    numbers: dict[bytes, int] = {one.fingerprint: one.known.id for one in drafts if one.known is not None}
+    dropped = [one.known.id for one in drafts if one.known is not None and one.finding is None]
+    if dropped:  # they never opened
+        connection.execute(text("DELETE FROM finding WHERE finding_id = ANY(:ids)"), {"ids": dropped})
+    given = {"wid": claim.workspace_id, "scan": scan_id}
+    new = [_row(one) for one in drafts if one.known is None and one.finding is not None]
+    if new:
+        made = connection.execute(text(_INSERT), given | _arrays(new, _INSERTED))
+        numbers |= {bytes(row.fingerprint): row.finding_id for row in made}
+    moved = [_row(one) for one in drafts if one.known is not None and one.finding not in (None, one.known.finding)]
+    if moved:
+        connection.execute(text(_UPDATE), given | _arrays(moved, _UPDATED))
+    events = [
+        (numbers[one.fingerprint], before, after)
+        for one in drafts
+        if one.finding is not None
+        for before, after in one.events
+        if before is None or before.state != after.state or before.evidence != after.evidence
+    ]
+    _record(connection, events, at=now, scan_id=scan_id)
+
+
+def _row(draft: Draft) -> dict[str, Any]:
+    assert draft.finding is not None
+    return columns(draft.finding) | {
+        "id": draft.known.id if draft.known is not None else None,
+        "fingerprint": draft.fingerprint,
+        "rule": draft.rule.id,
+        "severity": str(draft.rule.severity),
+        "kind": draft.subject.kind,
+        "key": draft.subject.key,
+        "change_id": _change(draft.finding.evidence),
     }
-    if before is None:
-        number = int(connection.execute(text(_INSERT), given).scalar_one())
-    else:
-        number = before.id
-        connection.execute(text(_UPDATE), given | {"id": number})
-    was = before.finding if before is not None else None
-    if was is None or was.state != after.state or was.evidence != after.evidence:
-        record(connection, number, was, after, at=now, scan_id=scan_id)
-    return Held(id=number, subject=subject, finding=after)
+
+
+def _arrays(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _record(
+    connection: Connection,
+    events: Sequence[tuple[int, Finding | None, Finding]],
+    *,
+    at: datetime,
+    scan_id: int | None,
+    actor: str | None = None,
+    reason: str | None = None,
+) -> None:
+    if not events:
+        return
+    rows = [
+        {
+            "finding_id": number,
+            "before": str(before.state) if before is not None else None,
+            "after": str(after.state),
+            "evidence": columns(after)["evidence"],
+        }
+        for number, before, after in events
+    ]
+    connection.execute(
+        text(_RECORD),
+        {
+            "at": at,
+            "actor": canonical.escape(actor) if actor else None,
+            "reason": canonical.escape(reason) if reason else None,
+            "scan": scan_id,
+        }
+        | _arrays(rows, _EVENTS),
+    )
 
 
 def record(
@@ -347,24 +386,35 @@ def record(
     reason: str | None = None,
 ) -> None:
     """Add to a finding's history."""
-    connection.execute(
-        text(
-            "INSERT INTO finding_event (finding_id, at, before, after, actor, reason, evidence, scan_id)"
-            " VALUES (:id, :at, :before, :after, :actor, :reason, :evidence, :scan)"
-        ),
-        {
-            "id": finding_id,
-            "at": at,
-            "before": str(before.state) if before is not None else None,
-            "after": str(after.state),
-            "actor": canonical.escape(actor) if actor else None,
-            "reason": canonical.escape(reason) if reason else None,
-            "evidence": columns(after)["evidence"],
-            "scan": scan_id,
-        },
-    )
+    _record(connection, [(finding_id, before, after)], at=at, scan_id=scan_id, actor=actor, reason=reason)
 
 
-def drop(connection: Connection, known: Held) -> None:
-    """Forget one that never opened."""
-    connection.execute(text("DELETE FROM finding WHERE finding_id = :id"), {"id": known.id})
+def end(connection: Connection, claim: Claim, gone: Mapping[Unit, str], *, now: datetime, scan_id: int) -> int:
+    """End the findings of units that are judged no more, each with an event that says why; how many there were."""
+    ended = 0
+    for reason, several in groupby(sorted(gone, key=lambda unit: gone[unit]), key=lambda unit: gone[unit]):
+        which = list(several)
+        rows = connection.execute(
+            text(
+                "SELECT f.fingerprint, f.finding_id, f.rule, f.kind, f.key, "
+                + ", ".join(f"f.{name}" for name in _FIELDS)
+                + " FROM finding f JOIN unnest(CAST(:rules AS text[]), CAST(:kinds AS text[])) AS n (rule, kind)"
+                " ON f.rule = n.rule AND (n.kind = '' OR f.kind = n.kind)"
+                " WHERE f.workspace_id = :wid AND f.state <> 'resolved' ORDER BY f.finding_id"
+            ),
+            {"wid": claim.workspace_id, "rules": [one.rule for one in which], "kinds": [one.kind for one in which]},
+        )
+        known = [one(row) for row in rows]
+        unopened = [each.id for each in known if each.finding.opened_at is None]
+        connection.execute(text("DELETE FROM finding WHERE finding_id = ANY(:ids)"), {"ids": unopened})
+        closed = [(each.id, each.finding, close(each.finding, now)) for each in known if each.finding.opened_at]
+        connection.execute(
+            text(
+                "UPDATE finding SET state = 'resolved', since = :now, resolved_at = :now, held = 0, clear = 0,"
+                " scan_id = :scan WHERE finding_id = ANY(:ids)"
+            ),
+            {"now": now, "scan": scan_id, "ids": [number for number, _, _ in closed]},
+        )
+        _record(connection, closed, at=now, scan_id=scan_id, actor="stocktake", reason=reason)
+        ended += len(closed)
+    return ended

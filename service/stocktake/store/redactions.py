@@ -70,6 +70,7 @@ PLACES = (
     Place("act_log", ("error", "next_step")),
     Place("finding", ("key", "name", "owner"), ("evidence",)),  # it is recognised by its fingerprint, whatever its key
     Place("finding_event", ("actor", "reason"), ("evidence",)),
+    Place("judging", ("error",)),
 )
 #: Where it cannot be removed: what something that is still there is known by.
 FIXED = (

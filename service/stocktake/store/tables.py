@@ -497,6 +497,9 @@ judging = Table(
     Column("change_id", BigInteger, nullable=False),  # judged up to here
     Column("looked_at", _TIME),  # when it was judged after complete looks at all it needs; NULL: not yet
     Column("epoch", Integer),  # under which normalisation: what another one shows first is inherited
+    Column("severity", Text),  # of its findings, as they were written
+    Column("error", Text),  # why it could not be asked the last time; NULL: it could
+    Column("failed_since", _TIME),
     PrimaryKeyConstraint("workspace_id", "rule", "kind"),
 )
 

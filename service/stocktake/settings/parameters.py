@@ -8,9 +8,10 @@ from stocktake.settings.models import Settings, WorkspaceSettings
 from stocktake.settings.timing import period
 
 
-def parameters(settings: Settings, workspace: WorkspaceSettings) -> dict[str, Any]:
-    """Return the values for the rules of one workspace."""
-    schedule, production = workspace.schedule or settings.schedule, settings.production
+def parameters(settings: Settings, workspace: WorkspaceSettings | None) -> dict[str, Any]:
+    """Return the values for the rules of a workspace, or of any that has nothing of its own."""
+    own = workspace.schedule if workspace is not None else None
+    schedule, production = own or settings.schedule, settings.production
     return {
         **settings.hygiene.parameters(),
         "production_aliases": list(production.aliases),
