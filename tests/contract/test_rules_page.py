@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+
 from stocktake.rules import RULES
-from tests.scenarios.mlflow import SCENARIOS
+from tests.scenarios import azure, mlflow
+from tests.scenarios.frame import Scenario
 from tests.scenarios.table import PAGE, named
 
 
@@ -11,7 +16,8 @@ def test_the_page_tells_of_every_rule_and_of_no_other() -> None:
     assert named(PAGE.read_text()) == {rule.id for rule in RULES}
 
 
-def test_every_rule_of_a_table_has_faults_and_near_misses() -> None:
-    sorts = {(one.rule, one.fault) for one in SCENARIOS}
+@pytest.mark.parametrize("pool", [mlflow.SCENARIOS, azure.SCENARIOS], ids=["mlflow", "azure"])
+def test_every_rule_of_a_table_has_faults_and_near_misses(pool: Sequence[Scenario]) -> None:
+    sorts = {(one.rule, one.fault) for one in pool}
     rules = {rule for rule, _ in sorts}
     assert sorts == {(rule, fault) for rule in rules for fault in (True, False)}

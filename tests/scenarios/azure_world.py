@@ -93,7 +93,7 @@ class AzureWorld:
             redactor=Redactor(_KEY),
             key=_KEY,
             guard=Guard(),
-            judged_by=pipeline.RuleSet(rules=self.rules),
+            judged_by=pipeline.RuleSet(rules=tuple(self.rules)),
         )
 
     def catch_up(self) -> None:

@@ -62,6 +62,8 @@ _TABLES = {
     "change": Table(f"{_HERE} AND recorded_at <= {_AT}", {}),
     "act": Table(f"{_HERE} AND seen_at <= {_AT}", {}),
     "horizon": Table(_HERE, {}),
+    # How a found workspace stood before it came to stand as it does is not told here: then nothing is said of it.
+    "discovered": Table(f"name = (SELECT name FROM public.workspace WHERE {_HERE}) AND since <= {_AT}", {}),
 }
 
 # How each scope stood is told by the ledger. A hot pass that repeated the one before extended its row: until its last
