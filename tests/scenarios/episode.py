@@ -99,7 +99,10 @@ class Episode:
         now, book = self.clock.now(), self.book
         with self.clock.engine.connect() as connection:
             rows = connection.execute(
-                text("SELECT rule, kind, key, state, evidence FROM inventory.finding WHERE opened_at IS NOT NULL")
+                text(
+                    "SELECT rule, kind, CASE WHEN (kind, key) = ('workspace', 'workspace') THEN workspace ELSE key END"
+                    " AS key, state, evidence FROM inventory.finding WHERE opened_at IS NOT NULL"
+                )
             ).all()
         stands = {Subject(row.rule, row.kind, row.key): row for row in rows}
         for subject, found in stands.items():

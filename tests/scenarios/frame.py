@@ -12,7 +12,7 @@ from stocktake.core.assets import Mode
 
 
 class Subject(NamedTuple):
-    """What a finding would be about."""
+    """What a finding would be about. A workspace itself is known by its name."""
 
     rule: str
     kind: str
