@@ -22,6 +22,12 @@ class _Playing:
     scenario: Scenario
     play: Iterator[Wait]
     wakes: datetime | None = None  # None: at the next round
+    seen: bool = True  # a scan could look since it last acted
+
+    @property
+    def free(self) -> bool:
+        """Whether it may act, once it is awake: what it did was seen, or it is what keeps scans from seeing."""
+        return self.seen or self.scenario.blind
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +39,7 @@ class Episode:
     choose: random.Random
     book: Book = field(init=False)
     scans: int = 0
-    saw: bool = True  # whether the last sweep could look: nobody else acts until one could
+    saw: bool = True  # whether the last sweep could look
     troubles: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -50,22 +56,23 @@ class Episode:
             playing += [_Playing(one, one.play(self.world, Plot(self.book, str(one)))) for one in begin]
             self.choose.shuffle(playing)
             playing = [one for one in playing if self._acts(one)]
-            self._look()
+            self._look(playing)
             if not playing and not begins and self.saw:
                 return self.book
-            free = [one for one in playing if self.saw or one.scenario.blind]
+            free = [one for one in playing if one.free]
             sleeping = [one.wakes for one in free if one.wakes is not None]
             if sleeping and len(sleeping) == len(free) and not begins.keys() & {number + 1}:
                 self._pass(max(min(sleeping) - self.clock.now(), timedelta(0)) + timedelta(seconds=5))
-                self._look(quick=False)
+                self._look(playing, quick=False)
             else:
                 self._pass(timedelta(minutes=self.choose.randint(1, 15)))
         raise AssertionError(f"still playing after {_MOST_ROUNDS} rounds: {[str(one.scenario) for one in playing]}")
 
     def _acts(self, one: _Playing) -> bool:
         """Let a play go on, if it is its time; say whether there is more of it."""
-        if not (self.saw or one.scenario.blind) or (one.wakes is not None and one.wakes > self.clock.now()):
+        if not one.free or (one.wakes is not None and one.wakes > self.clock.now()):
             return True
+        one.seen = False
         try:
             wait = next(one.play)
         except StopIteration:
@@ -76,7 +83,7 @@ class Episode:
     def _pass(self, by: timedelta) -> None:
         self.clock.forward(by)
 
-    def _look(self, *, quick: bool = True) -> None:
+    def _look(self, playing: Sequence[_Playing], *, quick: bool = True) -> None:
         """Scan, sometimes quickly before, and compare what is found with what is claimed."""
         while quick and self.choose.random() < 0.25:
             self.world.scan(Mode.HOT)
@@ -84,6 +91,8 @@ class Episode:
             self._compare(look=False, saw=False)
         self.saw = self.world.scan(Mode.SWEEP)
         self.scans += 1
+        for one in playing:
+            one.seen |= self.saw
         self._compare(look=True, saw=self.saw)
 
     def _compare(self, *, look: bool, saw: bool) -> None:
