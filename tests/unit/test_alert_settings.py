@@ -154,7 +154,7 @@ def test_what_the_guide_shows_can_be_read() -> None:
     made = AlertSettings.model_validate(yaml.safe_load(first)["alerts"] | yaml.safe_load(second))
     assert goes(made, workspace="sandbox-1") == []
     tier: Any = {"label.tier": "1"}
-    assert goes(made, severity="critical", **tier) == [("on-call", False), ("on-call", False)]
+    assert goes(made, severity="critical", **tier) == [("on-call", False)]
     assert goes(made, owner="ada") == [("team", True)]
     assert goes(made, owner="ada", rule="model-alias-moved") == [("team", False)]
     assert goes(made, owner="ada", rule="missing-owner") == [("team", True)]
