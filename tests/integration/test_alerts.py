@@ -303,7 +303,7 @@ def test_a_worker_that_is_killed_between_the_answer_and_the_commit_sends_it_agai
         other.close()
         dying.invalidate()  # the connection goes, as with the process
     installed.after(2 * MINUTE)
-    assert [posted.json()["subject"] for posted in hook.posted] == [taken.message.key]
+    assert [posted.json()["subject"] for posted in hook.posted] == [taken.key]
 
 
 def test_two_planners_do_not_plan_the_same(engine: Engine, installed: Desk) -> None:
@@ -360,3 +360,17 @@ def test_a_silence_and_a_mass_of_small_steps_lose_nothing(engine: Engine, instal
     assert hook.posted == []
     installed.over(timedelta(minutes=20), MINUTE)
     assert told(hook) == [("fire", ["firing"])]
+
+
+def test_a_delivery_that_cannot_be_read_is_given_up_and_the_others_go_out(
+    engine: Engine, installed: Desk, hook: Hooks
+) -> None:
+    plant(engine)
+    plant(engine, workspace="v")
+    installed.after()
+    installed.alerting.plan(installed.now + MINUTE)
+    with engine.begin() as connection:
+        connection.execute(text('UPDATE delivery SET message = \'{"of": "a later version"}\' WHERE delivery_id = 1'))
+    installed.after(2 * MINUTE)
+    assert installed.deliveries("state") == ["dead", "sent"]
+    assert len(hook.posted) == 1

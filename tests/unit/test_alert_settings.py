@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,15 @@ def test_the_configuration_in_effect_can_be_written_and_read_again() -> None:
     assert again.alerts == made.alerts
     assert again.alerts is not None
     assert again.alerts.policy().digest.after(datetime(2026, 6, 1, 9, tzinfo=UTC), UTC).hour == 9
+
+
+def test_what_the_guide_shows_can_be_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "alerts.md").read_text()
+    first, second, *_ = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    made = AlertSettings.model_validate(yaml.safe_load(first)["alerts"] | yaml.safe_load(second))
+    assert goes(made, workspace="sandbox-1") == []
+    tier: Any = {"label.tier": "1"}
+    assert goes(made, severity="critical", **tier) == [("on-call", False)]
+    assert goes(made, owner="ada") == [("team", True)]
+    assert goes(made, owner="ada", rule="model-alias-moved") == [("team", False)]
+    assert goes(made, owner="ada", rule="missing-owner") == [("team", True)]

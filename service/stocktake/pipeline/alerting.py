@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from msgspec import MsgspecError
 from sqlalchemy import Connection, Engine
 
 from stocktake.core import canonical
 from stocktake.core.alerting import Alert, Flushed, Member, Quiet, attach, begun, flush
-from stocktake.core.errors import SendError
-from stocktake.core.messages import Wording, message
+from stocktake.core.errors import ConfigError, SendError
+from stocktake.core.messages import Wording, decoded, message
 from stocktake.core.redact import Redactor
 from stocktake.core.routing import Destination, Policy, Traits, destinations
 from stocktake.core.rules import ChangeRule
@@ -233,7 +234,7 @@ class Sender:
             if taken is None:
                 return None
             try:
-                status = self.receiver.send(taken.message)
+                status = self._handed_over(taken)
             except SendError as exc:
                 done = self._failed(connection, taken, exc, now or alerts.clock(connection))
             else:
@@ -241,6 +242,31 @@ class Sender:
                 done = Outcome(receiver=self.name, what=taken.what, result="sent", status=status)
         self._tell(taken, done)
         return done
+
+    def _handed_over(self, taken: outbox.Taken) -> int | None:
+        """Send it. Whatever goes wrong is a SendError, or one delivery would hold up all others for ever."""
+        try:
+            made = decoded(taken.text)
+        except (ValueError, MsgspecError) as exc:
+            raise SendError(
+                f"delivery {taken.id} was written by a version whose messages this one cannot read",
+                recoverable=False,
+                next_step="What is still open is told again after its next change, or `repeat`.",
+            ) from exc
+        try:
+            return self.receiver.send(made)
+        except SendError:
+            raise
+        except ConfigError as exc:
+            step = exc.next_step or "Correct the configuration."
+            raise SendError(exc.what.rstrip("."), recoverable=True, next_step=step) from exc
+        except Exception as exc:
+            log.exception("a receiver broke", extra={"action": "receiver_broke", "receiver": self.name})
+            raise SendError(
+                f"receiver {self.name!r} broke ({type(exc).__name__})",
+                recoverable=True,
+                next_step="This is a bug; please report it with the log.",
+            ) from exc
 
     def _failed(self, connection: Connection, taken: outbox.Taken, why: SendError, now: datetime) -> Outcome:
         again = None
@@ -268,7 +294,7 @@ class Sender:
                 "receiver": done.receiver,
                 "what": done.what,
                 "delivery": taken.id,
-                "key_of_alert": taken.message.key,
+                "key_of_alert": taken.key,
                 "status": done.status,
                 "tries": taken.tries + 1,
             },

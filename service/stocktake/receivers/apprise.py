@@ -6,6 +6,7 @@ apprise can neither acknowledge nor resolve: what is over is one more message.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
 
 from stocktake.core.alerting import Told
 from stocktake.core.errors import ConfigError, SendError
@@ -28,7 +29,7 @@ class Apprise:
 
     def __init__(self, config: AppriseConfig) -> None:
         try:
-            import apprise
+            apprise = import_module("apprise")  # by name: it is not one of our dependencies
         except ImportError as exc:
             raise ConfigError(
                 f"Receiver {config.name!r} is sent to by apprise, which is not installed here.",

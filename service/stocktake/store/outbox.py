@@ -15,7 +15,6 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from stocktake.core import canonical
-from stocktake.core.messages import Message, decoded
 
 #: Characters of an error that are kept.
 _LONGEST = 1000
@@ -41,7 +40,8 @@ class Taken:
 
     id: int
     what: str
-    message: Message
+    key: str
+    text: str  # the message, as it was kept
     created_at: datetime
     tries: int
     receiver_tries: int  # of this receiver, that failed in a row
@@ -96,7 +96,7 @@ def take(connection: Connection, receiver: str, now: datetime) -> Taken | None:
     """
     row = connection.execute(
         text(
-            "SELECT d.delivery_id, d.what, d.message, d.created_at, d.tries,"
+            "SELECT d.delivery_id, d.what, d.key, d.message, d.created_at, d.tries,"
             " coalesce((SELECT r.tries FROM receiver r WHERE r.name = d.receiver), 0) AS receiver_tries"
             " FROM delivery d WHERE d.receiver = :receiver AND d.next_at <= :now AND d.state IN ('queued', 'failed')"
             " AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.alert_id = d.alert_id"
@@ -111,7 +111,8 @@ def take(connection: Connection, receiver: str, now: datetime) -> Taken | None:
     return Taken(
         id=row.delivery_id,
         what=row.what,
-        message=decoded(row.message),
+        key=row.key,
+        text=row.message,
         created_at=row.created_at,
         tries=row.tries,
         receiver_tries=row.receiver_tries,
