@@ -106,8 +106,8 @@ def test_a_statement_yields_the_four_columns_and_reads_the_public_views_alone(ru
     assert set(rule.kinds) <= set(Kind)
 
 
-#: What is withheld and what baselines say is known of the present alone; jobs and runs are put together by a function that
-#: reads the present.
+#: What is withheld and what baselines say is known of the present alone; jobs and runs are put together by a function
+#: that reads the present.
 WITHOUT_PAST = {"mass-removal-withheld", "job-without-run", "run-job-disagree", "off-baseline"}
 
 

@@ -128,7 +128,8 @@ class AzureMonitorSettings(Model):
     findings: Literal["list", "alert", "off"] = Field(
         "list",
         description="`list`: each open finding is a custom event once a day, for the workbook. `alert`: the alert rules"
-        " of deploy/azure fire on them as well, and stocktake's own receivers are told nothing: `alerts` must be left out then.",
+        " of deploy/azure fire on them as well, and stocktake's own receivers are told nothing: `alerts` must be left out"
+        " then.",
     )
     findings_at_most: int = Field(
         1000,
@@ -404,7 +405,8 @@ class Settings(Model):
         if self.azure_alerts and self.alerts is not None:
             raise ValueError(
                 "has both `alerts` and `telemetry.azure_monitor.findings: alert`: everybody would be told twice. Write"
-                " `findings: list` to be told by stocktake's receivers, or leave out `alerts` to be told by Azure Monitor"
+                " `findings: list` to be told by stocktake's receivers, or leave out `alerts` to be told by Azure"
+                " Monitor"
             )
         return self
 
