@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stocktake.core.redact import Redactor
@@ -410,6 +410,8 @@ def test_the_cheap_filter_overlooks_nothing_that_the_close_look_finds(
 
 @settings(max_examples=200, deadline=None)
 @given(document=_document)
+@example(document={"tags": {"env": {"HF_TOKEN": "D6NCF10Egldt-8m1CiAhzCueQpBenQtYh://"}}})
+@example(document={"env": {"GOCSPX-qIO2zVZxqyDB_PASSWORD": {"my.service.token": "--api_key=o"}}})
 def test_what_was_replaced_stays_as_it_is(document: dict[str, Any]) -> None:
     clean, _ = REDACTOR.redact(document, None)
     again, found = REDACTOR.redact(clean, None)

@@ -178,7 +178,8 @@ class Redactor:
                     says = _Name.STRONG
             elif says == _Name.ENVIRONMENT and name != _Name.PLAIN:
                 says = name
-            if says == _Name.PLAIN and name != _Name.ALLOWED and not secret_patterns.ABOUT.search(f"_{key}"):
+            weaker = says == _Name.PLAIN or (says == _Name.WEAK and name in (_Name.STRONG, _Name.ALWAYS))
+            if weaker and name != _Name.ALLOWED and not secret_patterns.ABOUT.search(f"_{key}"):
                 says = name  # below `credentials:` everything is one
             key_path = _step(path, judged.clean)
             found.extend(Redaction(path=key_path, rule=rule) for rule in judged.rules)
@@ -201,6 +202,8 @@ class Redactor:
                 return clean
         rules: list[str] = []
         clean = self._text(value, rules.append)
+        if rules and _is_secret(clean, name):  # an address, it was thought: without the secret it is none
+            rules, clean = ["name"], self._replacement("name", value)
         found.extend(Redaction(path=path, rule=rule) for rule in rules)
         return clean
 
