@@ -205,3 +205,12 @@ def test_a_secret_is_found_by_its_mark_and_named_by_its_place(engine: Engine, st
     (place,) = one.evidence["places"]
     assert place["path"] == "properties.environmentVariables.DB_PASSWORD"
     assert "hunter2" not in str(one.evidence)
+
+
+def test_an_experiment_whose_artifacts_lie_nowhere_that_is_said_has_no_local_path(engine: Engine, stock: Stock) -> None:
+    stock.put(Kind.EXPERIMENT, "7", {"artifact_location": ""}, name="seven", artifact_uri="")
+    scan(engine, stock)
+    assert stands(engine, "local-artifact-uri") == {}
+    stock.put(Kind.EXPERIMENT, "7", {"artifact_location": "mlruns"}, name="seven", artifact_uri="mlruns")
+    scan(engine, stock)
+    assert stands(engine, "local-artifact-uri") == {"7": "open"}

@@ -16,7 +16,7 @@ RULE = StateRule(
         SELECT e.workspace, 'experiment' AS kind, e.key,
             jsonb_build_object('artifact_location', e.artifact_location) AS evidence
         FROM inventory.experiment e
-        WHERE e.lifecycle = 'active' AND e.artifact_location ~* '^(file:|/|[.]|[a-z]:[/\\\\]|[^:]*$)'
+        WHERE e.lifecycle = 'active' AND e.artifact_location ~* '^(file:|/|[.]|[a-z]:[/\\\\]|[^:]+$)'
             AND EXISTS (SELECT 1 FROM inventory.run r
                 WHERE r.workspace = e.workspace AND r.experiment_id = e.key AND r.lifecycle = 'active')
     """,
