@@ -15,9 +15,10 @@ from sqlalchemy import Engine, text
 from stocktake.cli import app
 from stocktake.cli.runbook import pages
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Rule, Severity, StateRule, Words
+from stocktake.core.rules import Group, Rule, Severity, StateRule, Words
 from stocktake.core.statements import at_time
 from stocktake.rules import RULES
+from stocktake.store import rule_check
 from stocktake.store.past import NoPast, past
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +45,8 @@ def test_a_rule_has_words_for_everything(rule: Rule) -> None:
         assert len(words) > 8, name
     assert rule.opens_after >= 1
     assert rule.resolves_after >= 1
+    assert rule.group in set(Group)
+    assert rule.origin is None
 
 
 def _commands(rule: Rule) -> list[list[str]]:
@@ -82,6 +85,11 @@ def test_every_command_that_a_rule_names_can_be_typed(rule: Rule) -> None:
 def test_the_runbook_is_what_the_rules_say() -> None:
     written = {path.name: path.read_text() for path in RUNBOOK.glob("*.md")}
     assert written == pages(), "python -m stocktake.cli.runbook docs/runbook"
+
+
+@pytest.mark.parametrize("rule", STATE_RULES, ids=lambda rule: rule.id)
+def test_a_statement_is_held_to_what_those_of_operators_are_held_to(rule: StateRule, engine: Engine) -> None:
+    assert rule_check.flaw(engine, rule) is None
 
 
 @pytest.mark.parametrize("rule", STATE_RULES, ids=lambda rule: rule.id)

@@ -1,6 +1,6 @@
 // Reads {"name": "KQL", ...} from stdin and prints {"name": ["error", ...], ...}: what the Kusto language service
-// says of each query against the columns that customMetrics has in Application Insights, and those that are documented
-// of the tables of Log Analytics that the rules' words ask.
+// says of each query against the columns that customMetrics and customEvents have in Application Insights, and those that
+// are documented of the tables of Log Analytics that the rules' words ask.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 const require = createRequire(import.meta.url);
@@ -13,6 +13,9 @@ const columns =
   "application_Version: string, itemType: string)";
 const tables = {
   customMetrics: columns,
+  customEvents:
+    "(timestamp: datetime, name: string, customDimensions: dynamic, cloud_RoleName: string, cloud_RoleInstance: string, " +
+    "application_Version: string, itemCount: int, itemType: string)",
   AzureActivity:
     "(TimeGenerated: datetime, Caller: string, OperationNameValue: string, ActivityStatusValue: string, " +
     "CategoryValue: string, CorrelationId: string, _ResourceId: string)",

@@ -389,7 +389,7 @@ def record(
     _record(connection, [(finding_id, before, after)], at=at, scan_id=scan_id, actor=actor, reason=reason)
 
 
-def end(connection: Connection, claim: Claim, gone: Mapping[Unit, str], *, now: datetime, scan_id: int) -> int:
+def end(connection: Connection, claim: Claim, gone: Mapping[Unit, str], *, now: datetime) -> int:
     """End the findings of units that are judged no more, each with an event that says why; how many there were."""
     ended = 0
     for reason, several in groupby(sorted(gone, key=lambda unit: gone[unit]), key=lambda unit: gone[unit]):
@@ -410,11 +410,11 @@ def end(connection: Connection, claim: Claim, gone: Mapping[Unit, str], *, now: 
         closed = [(each.id, each.finding, close(each.finding, now)) for each in known if each.finding.opened_at]
         connection.execute(
             text(
-                "UPDATE finding SET state = 'resolved', since = :now, resolved_at = :now, held = 0, clear = 0,"
-                " scan_id = :scan WHERE finding_id = ANY(:ids)"
+                "UPDATE finding SET state = 'resolved', since = :now, resolved_at = :now, held = 0, clear = 0"
+                " WHERE finding_id = ANY(:ids)"
             ),
-            {"now": now, "scan": scan_id, "ids": [number for number, _, _ in closed]},
+            {"now": now, "ids": [number for number, _, _ in closed]},
         )
-        _record(connection, closed, at=now, scan_id=scan_id, actor="stocktake", reason=reason)
+        _record(connection, closed, at=now, scan_id=None, actor="stocktake", reason=reason)
         ended += len(closed)
     return ended

@@ -260,10 +260,11 @@ def looks(
     now: datetime,
 ) -> list[Look]:
     """How completely what a rule needs was seen, for each kind that it is about."""
+    there = [unit for unit in units(rule) if unit in standing]  # another version, without it, may have dismissed it
     if rule.of_ledger:
-        return [Look(kind=Kind.WORKSPACE, before=standing[units(rule)[0]].looked_at, first=False, seen=now)]
+        return [Look(kind=one.kind, before=standing[one].looked_at, first=False, seen=now) for one in there]
     found = []
-    for unit in units(rule):
+    for unit in there:
         needed = {unit.kind, *(str(one) for one in rule.needs)}
         seen = min(complete[one] for one in needed) if needed <= complete.keys() else None
         at = standing[unit]
@@ -309,7 +310,7 @@ def failed(connection: Connection, claim: Claim, errors: Mapping[str, str], now:
         text(
             "UPDATE judging j SET error = n.error, failed_since = coalesce(j.failed_since, :now)"
             " FROM unnest(CAST(:rules AS text[]), CAST(:errors AS text[])) AS n (rule, error)"
-            " WHERE j.workspace_id = :wid AND j.rule = n.rule"
+            " WHERE j.workspace_id = :wid AND j.rule = n.rule AND j.error IS DISTINCT FROM n.error"
         ),
         {
             "now": now,
