@@ -128,8 +128,7 @@ class AzureMonitorSettings(Model):
     findings: Literal["list", "alert", "off"] = Field(
         "list",
         description="`list`: each open finding is a custom event once a day, for the workbook. `alert`: the alert rules"
-        " of deploy/azure fire on them as well, and stocktake's own receivers are told nothing: `alerts` must be left out"
-        " then.",
+        " of deploy/azure fire on them as well, and stocktake's own receivers are told nothing: leave out `alerts`.",
     )
     findings_at_most: int = Field(
         1000,
