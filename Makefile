@@ -39,10 +39,11 @@ test: $(VENV)/.dev test-tools ## every test (ARGS="tests/unit -k name" for some)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.dev ## measure speed and memory against their floors, about three quarters of an hour (ARGS="--runs 100000")
+bench: $(VENV)/.dev ## measure speed and memory against their floors, about an hour (ARGS="--runs 100000")
 	$(BIN)/python -m bench.start
 	$(BIN)/python -m bench.redact
 	$(BIN)/python -m bench.scan $(ARGS)
+	$(BIN)/python -m bench.rules $(ARGS)
 	$(BIN)/python -m bench.server
 	$(BIN)/python -m bench.sources
 	$(BIN)/python -m bench.folder

@@ -53,7 +53,7 @@ class Episode:
             self._look()
             if not playing and not begins and self.saw:
                 return self.book
-            free = [one for one in playing if self.saw or one.scenario.alone]
+            free = [one for one in playing if self.saw or one.scenario.blind]
             sleeping = [one.wakes for one in free if one.wakes is not None]
             if sleeping and len(sleeping) == len(free) and not begins.keys() & {number + 1}:
                 self._pass(max(min(sleeping) - self.clock.now(), timedelta(0)) + timedelta(seconds=5))
@@ -64,7 +64,7 @@ class Episode:
 
     def _acts(self, one: _Playing) -> bool:
         """Let a play go on, if it is its time; say whether there is more of it."""
-        if not (self.saw or one.scenario.alone) or (one.wakes is not None and one.wakes > self.clock.now()):
+        if not (self.saw or one.scenario.blind) or (one.wakes is not None and one.wakes > self.clock.now()):
             return True
         try:
             wait = next(one.play)
@@ -90,7 +90,10 @@ class Episode:
         now, book = self.clock.now(), self.book
         with self.clock.engine.connect() as connection:
             rows = connection.execute(
-                text("SELECT rule, kind, key, state, evidence FROM inventory.finding WHERE opened_at IS NOT NULL")
+                text(
+                    "SELECT rule, kind, CASE WHEN (kind, key) = ('workspace', 'workspace') THEN workspace ELSE key END"
+                    " AS key, state, evidence FROM inventory.finding WHERE opened_at IS NOT NULL"
+                )
             ).all()
         stands = {Subject(row.rule, row.kind, row.key): row for row in rows}
         for subject, found in stands.items():

@@ -12,7 +12,7 @@ from stocktake.core.assets import Mode
 
 
 class Subject(NamedTuple):
-    """What a finding would be about."""
+    """What a finding would be about. A workspace itself is known by its name."""
 
     rule: str
     kind: str
@@ -123,8 +123,9 @@ Play = Callable[[Any, Plot], Plays]
 class Scenario:
     """One way in which a fault comes about, or nearly does.
 
-    `play` acts on the world and yields a Wait whenever a sweep should come in between. `alone`: it concerns the whole
-    world, so at most one such scenario is played in one.
+    `play` acts on the world and yields a Wait whenever a sweep should come in between. `alone`: it concerns what
+    there is once in a world, so no other scenario of its rule is played there. `blind`: it keeps scans from seeing
+    anything, and goes on while they do; at most one of these is played in a world.
     """
 
     rule: str
@@ -132,17 +133,22 @@ class Scenario:
     fault: bool  # or a near miss
     play: Play
     alone: bool = False
+    blind: bool = False
+
+    def meets(self, other: Scenario) -> bool:
+        """Whether the two can share a world."""
+        return not (self.alone and self.rule == other.rule) and not (self.blind and other.blind)
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.name}"
 
     @classmethod
     def of(
-        cls, rule: str, faults: Sequence[Play], near_misses: Sequence[Play], *, alone: bool = False
+        cls, rule: str, faults: Sequence[Play], near_misses: Sequence[Play], *, alone: bool = False, blind: bool = False
     ) -> tuple[Scenario, ...]:
         """The scenarios of a rule, named after their functions."""
         return tuple(
-            cls(rule=rule, name=play.__name__.replace("_", " "), fault=fault, play=play, alone=alone)
+            cls(rule=rule, name=play.__name__.replace("_", " "), fault=fault, play=play, alone=alone, blind=blind)
             for fault, plays in ((True, faults), (False, near_misses))
             for play in plays
         )

@@ -157,9 +157,16 @@ class MlflowWorld:
             self.end(run, status)
         return run
 
-    def model(self, run: str | None = None, aliases: Mapping[str, str] | None = None, *, versions: int = 1) -> str:
+    def model(
+        self,
+        run: str | None = None,
+        aliases: Mapping[str, str] | None = None,
+        *,
+        versions: int = 1,
+        name: str | None = None,
+    ) -> str:
         """A registered model with an owner; every version from a run that can be made again."""
-        name = self.name("model").replace("/", "-")
+        name = name or self.name("model").replace("/", "-")
         owner = {self.choose.choice(_OWNER_TAGS): self.person()}
         self.post("registered-models/create", {"name": name, "tags": _pairs(owner)})
         for _ in range(versions):

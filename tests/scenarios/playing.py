@@ -15,7 +15,7 @@ from tests.scenarios.table import Tally
 
 #: Makes a world in a folder, by a clock, at random.
 OpenWorld = Callable[[Path, Clock, random.Random], AbstractContextManager[World]]
-_IN_A_WORLD = 45
+_IN_A_WORLD = 40
 
 
 def dealt(pool: Sequence[Scenario], number: int, choose: random.Random) -> list[list[Scenario]]:
@@ -28,7 +28,7 @@ def dealt(pool: Sequence[Scenario], number: int, choose: random.Random) -> list[
     for turn, one in enumerate(those):
         for offset in range(len(worlds)):
             world = worlds[(turn + offset) % len(worlds)]
-            if not (one.alone and any(other.alone for other in world)):
+            if all(one.meets(other) for other in world):
                 world.append(one)
                 break
     return worlds

@@ -109,9 +109,9 @@ def test_the_default_deployment_of_a_batch_endpoint_is_production() -> None:
 def test_an_endpoint_that_is_deleted_while_it_serves_is_production_lost() -> None:
     gone: dict[str, Any] = {"type": ChangeType.PURGED}
     serving = {"properties": {"traffic": {"blue": 100, "green": 0}}}
-    assert production(seen(Kind.ONLINE_ENDPOINT, document_before=serving, **gone)) is True
+    assert production(seen(Kind.ONLINE_ENDPOINT, document=serving, **gone)) is True
     idle = {"properties": {"traffic": {"blue": 0}}}
-    assert production(seen(Kind.ONLINE_ENDPOINT, document_before=idle, **gone)) is None
+    assert production(seen(Kind.ONLINE_ENDPOINT, document=idle, **gone)) is None
 
 
 def test_a_tag_that_means_production() -> None:
@@ -129,14 +129,37 @@ def test_an_alias_with_an_odd_name_that_means_production() -> None:
     assert production(moved, production_aliases=["the one"]) is True
 
 
-def test_what_was_production_and_is_restored_ends_the_finding() -> None:
-    document = {"aliases": {"champion": "3"}}
-    gone = seen(Kind.REGISTERED_MODEL, document_before=document, type=ChangeType.PURGED)
+def test_what_was_production_and_is_back_ends_the_finding_where_it_is_so_again() -> None:
+    gone = seen(Kind.REGISTERED_MODEL, document={"aliases": {"champion": "3"}}, type=ChangeType.PURGED)
+    lost = production_model_changed.check(gone, None)
+    assert lost is not None
+    assert lost.evidence["fields"] == [{"path": "aliases.champion", "before": "3", "after": None}]
+    for aliases, fields in (
+        ({"champion": "3", "other": "1"}, []),
+        ({"champion": "1"}, [{"path": "aliases.champion", "before": "3", "after": "1"}]),
+        ({}, [{"path": "aliases.champion", "before": "3", "after": None}]),
+    ):
+        back = seen(Kind.REGISTERED_MODEL, document={"aliases": aliases}, type=ChangeType.RESTORED)
+        assert production_model_changed.check(back, None) is None
+        verdict = production_model_changed.check(back, lost.evidence)
+        assert verdict is not None
+        assert (verdict.holds, verdict.evidence["fields"]) == (bool(fields), fields)
+
+
+def test_what_moved_and_is_then_deleted_remembers_where_it_was_at_first() -> None:
+    moved = production_model_changed.check(seen(Kind.REGISTERED_MODEL, ("aliases.champion", "1", "2")), None)
+    assert moved is not None
+    gone = seen(Kind.REGISTERED_MODEL, document={"aliases": {"champion": "2"}}, type=ChangeType.PURGED)
+    verdict = production_model_changed.check(gone, moved.evidence)
+    assert verdict is not None
+    assert verdict.evidence["fields"] == [{"path": "aliases.champion", "before": "1", "after": None}]
+
+
+def test_a_version_that_is_deleted_in_its_stage_is_production_lost() -> None:
+    gone = seen(Kind.MODEL_VERSION, document={"stage": "Production", "aliases": ["champion"]}, type=ChangeType.DELETED)
     verdict = production_model_changed.check(gone, None)
     assert verdict is not None
-    assert verdict.evidence["fields"] == [{"path": "aliases.champion", "before": "3", "after": None}]
-    assert production(seen(Kind.REGISTERED_MODEL, type=ChangeType.RESTORED), verdict.evidence) is False
-    assert production(seen(Kind.REGISTERED_MODEL, type=ChangeType.RESTORED)) is None
+    assert verdict.evidence["fields"] == [{"path": "stage", "before": "Production", "after": None}]
 
 
 # ---- a finished run that is edited -----------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ import typer
 from stocktake import __version__
 from stocktake.cli import (
     baselines,
+    chain,
     discover,
     download,
+    evidence,
     fetches,
     finding,
     gating,
@@ -132,6 +134,9 @@ rules.rules.command("check")(whatif.check)
 rules.rules.command("test")(whatif.ask)
 rules.rules.command("try")(whatif.try_)
 app.add_typer(rules.rules)
+evidence.evidence.command("head")(chain.head)
+evidence.evidence.command("verify")(chain.verify)
+app.add_typer(evidence.evidence)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)
 app.add_typer(operate.config)

@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 7
     REFUSED = 8
     DIFFERS = 9
+    ALTERED = 10
     INTERRUPTED = 130
 
 
@@ -30,8 +31,8 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.USAGE: "the command line or the configuration is wrong; nothing was done",
     ExitCode.PARTIAL: "a scan saw, or an answer covers, only a part; the rest is named and never taken for deleted,"
     " nor for a check that passes",
-    ExitCode.FAILED: "a scan could see nothing, `doctor` found something broken, or what was asked of Azure did not"
-    " come",
+    ExitCode.FAILED: "a scan could see nothing, `doctor` found something broken, a rule of your own is wrong, or what"
+    " was asked of Azure did not come",
     ExitCode.NOT_OBSERVED: "not observed, not nothing: the question is about a time before the first complete scan, or"
     " one whose history was dropped by retention",
     ExitCode.DATABASE: "the database cannot be reached, its disk is full, or its migrations are missing",
@@ -41,6 +42,8 @@ MEANING: dict[ExitCode, str] = {
     " not whole or does not fit this database, a file that cannot be read or written, an address at which nothing that"
     " is known was found, a finding that there is nothing to take on of",
     ExitCode.DIFFERS: "`check`: something does not pass; `baseline diff`: something is not as it should be",
+    ExitCode.ALTERED: "altered: what stands in the database, or in a bundle, is not what was published (`evidence"
+    " verify`)",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
 }
 

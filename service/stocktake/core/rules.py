@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from stocktake.core.assets import ChangeType, Kind
+from stocktake.core.diff import field_changes
 
 
 class Severity(StrEnum):
@@ -67,7 +68,8 @@ class Seen:
     state_before: str | None  # the state in the version that this change ended
     part_of: int | None = None  # the change that tells the story
     parts: int = 0  # changes that this one tells the story of
-    document_before: Mapping[str, Any] | None = None  # of what was deleted or purged, where it may have been production
+    #: Of kinds that say what is production: what was deleted or purged, as it was; what is back, as it is.
+    document: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,7 @@ def _literal(value: Any) -> str:
 class StateRule:
     """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time.
 
+    A number `change` in the evidence is the change that it is about: who made that then stands at the finding.
     It is judged kind by kind (`kinds`), each where it was completely listed and `needs` were as well. A rule without
     kinds is about our own ledger, which is always whole: each judging is a look.
     """
@@ -179,10 +182,18 @@ def facts(change: Seen) -> dict[str, Any]:
     }
 
 
+def _differs(_: str, first: Any, now: Any) -> bool:
+    return bool(first != now)
+
+
 def edited(
-    change: Seen, held: Mapping[str, Any] | None, matters: Callable[[Mapping[str, Any]], bool]
+    change: Seen,
+    held: Mapping[str, Any] | None,
+    matters: Callable[[Mapping[str, Any]], bool],
+    differs: Callable[[str, Any, Any], bool] = _differs,
 ) -> Verdict | None:
-    """Add the fields of a change to those that a finding holds already: what is again as it was at first drops out."""
+    """Add the fields of a change to those that a finding holds already: what is again as it was at first drops out,
+    or what `differs` (path, at first, now) says is no worse than that."""
     known = {one["path"]: one for one in (held or {}).get("fields", ())}
     touched = False
     for one in change.fields:
@@ -192,8 +203,21 @@ def edited(
             continue
         touched = True
         known.pop(path, None)
-        if first != one.get("after"):
+        if differs(path, first, one.get("after")):
             known[path] = {"path": path, "before": first, "after": one.get("after")}
     if not touched:
         return None
     return Verdict(holds=bool(known), evidence=facts(change) | {"fields": list(known.values())})
+
+
+def in_parts(change: Seen) -> Seen:
+    """The same change with its objects taken apart: an object that came, or went, is each of its fields."""
+    fields: list[Mapping[str, Any]] = []
+    for field in change.fields:
+        before, after = field.get("before"), field.get("after")
+        if isinstance(before, Mapping | None) and isinstance(after, Mapping | None):
+            parts = field_changes(before or {}, after or {}, field["path"])
+            fields += [{"path": one.path, "before": one.before, "after": one.after} for one in parts]
+        else:
+            fields.append(field)
+    return replace(change, fields=fields)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from stocktake.core.assets import ChangeType, Kind
 from stocktake.core.diff import step
-from stocktake.core.production import Meaning
+from stocktake.core.production import Meaning, shares
 from stocktake.core.rules import ChangeRule, Seen, Severity, Verdict, Words, edited, facts
 
 _DEFAULT = Meaning()
@@ -33,31 +33,49 @@ def check(
         traffic=production_traffic,
         batch_default=production_batch_default,
     )
-    if change.type == ChangeType.RESTORED:
-        return Verdict(holds=False, evidence=facts(change)) if held is not None else None
-    if change.type != ChangeType.UPDATED:
-        lost = [{"path": path, "before": before, "after": None} for path, before in _lost(change, meaning)]
-        return Verdict(holds=True, evidence=facts(change) | {"fields": lost}) if lost else None
-    return edited(change, held, partial(_matters, change.kind, meaning))
+    if change.type == ChangeType.UPDATED:
+        return edited(change, held, partial(_matters, change.kind, meaning))
+    known = {one["path"]: one["before"] for one in (held or {}).get("fields", ())}
+    says = dict(_says(change.kind, change.document or {}, meaning))
+    if change.type == ChangeType.RESTORED:  # what is back may say something else than what was lost
+        left = [(path, before, says.get(path)) for path, before in known.items() if says.get(path) != before]
+        return _verdict(change, left) if held is not None else None
+    lost = [(path, before, None) for path, before in {**says, **known}.items() if before is not None]
+    return _verdict(change, lost) if says or held is not None else None
 
 
-def _lost(change: Seen, meaning: Meaning) -> Iterator[tuple[str, Any]]:
-    """What an asset that is deleted made production, until then."""
-    document = change.document_before or {}
-    if change.kind == Kind.REGISTERED_MODEL:
+def _verdict(change: Seen, differs: Collection[tuple[str, Any, Any]]) -> Verdict:
+    fields = [{"path": path, "before": before, "after": after} for path, before, after in differs]
+    return Verdict(holds=bool(fields), evidence=facts(change) | {"fields": fields})
+
+
+def _says(kind: Kind, document: Mapping[str, Any], meaning: Meaning) -> Iterator[tuple[str, Any]]:
+    """What of a document makes something production, by the paths under which it would change."""
+    properties = document.get("properties")
+    layers = [("", document), *([("properties", properties)] if isinstance(properties, Mapping) else [])]
+    if kind == Kind.REGISTERED_MODEL:
         aliases = document.get("aliases")
-        for alias in meaning.aliases:
-            if isinstance(aliases, Mapping) and alias in aliases:
-                yield step("aliases", alias), aliases[alias]
-    elif change.kind == Kind.MODEL_VERSION:
-        # Of an alias the registered model tells.
-        yield from ((why.partition(" ")[0], why.partition(" ")[2]) for why in _without_aliases(meaning, document))
+        yield from (
+            (step("aliases", alias), aliases[alias])
+            for alias in meaning.aliases
+            if isinstance(aliases, Mapping) and alias in aliases
+        )
+    elif kind == Kind.MODEL_VERSION:  # of its aliases the registered model tells
+        for path, layer in layers:
+            if layer.get("stage") in meaning.stages:
+                yield step(path, "stage"), layer["stage"]
+            tags = layer.get("tags")
+            for name, value in _pairs(meaning):
+                if isinstance(tags, Mapping) and tags.get(name) == value:
+                    yield step(step(path, "tags"), name), value
+    elif kind == Kind.ONLINE_ENDPOINT and isinstance(properties, Mapping) and meaning.traffic:
+        yield from ((step("properties.traffic", name), share) for name, share in shares(properties))
     else:
-        yield from (("deployment", name) for name in meaning.of_endpoint(change.kind, document))
+        yield from (("properties.defaults.deploymentName", name) for name in meaning.of_endpoint(kind, document))
 
 
-def _without_aliases(meaning: Meaning, document: Mapping[str, Any]) -> Iterator[str]:
-    return (why for why in meaning.of_version(document) if not why.startswith("alias "))
+def _pairs(meaning: Meaning) -> Iterable[tuple[str, str]]:
+    return meaning.tags.items() if isinstance(meaning.tags, Mapping) else meaning.tags
 
 
 def _matters(kind: Kind, meaning: Meaning, field: Mapping[str, Any]) -> bool:
@@ -68,10 +86,9 @@ def _matters(kind: Kind, meaning: Meaning, field: Mapping[str, Any]) -> bool:
         layers = ("", "properties")
         if path in {step(layer, "stage") for layer in layers}:
             return before in meaning.stages or after in meaning.stages
-        pairs = meaning.tags.items() if isinstance(meaning.tags, Mapping) else meaning.tags
         return any(
             path in {step(step(layer, "tags"), name) for layer in layers} and value in (before, after)
-            for name, value in pairs
+            for name, value in _pairs(meaning)
         )
     if kind == Kind.ONLINE_ENDPOINT:
         return meaning.traffic and path.startswith("properties.traffic") and _sent(before) != _sent(after)

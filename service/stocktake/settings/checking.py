@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from stocktake.settings.azure import AzureAccessSettings, AzureMlSettings
+from stocktake.settings.azure import AzureIdentitySettings, AzureMlSettings
 from stocktake.settings.environment import secret, unfit
 from stocktake.settings.governing import read_all
 from stocktake.settings.models import MlflowSettings, Settings
@@ -62,6 +62,8 @@ def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
         found += _azureml(f"discovery[{number}].azureml", entry.azureml, environ)
         if entry.schedule is not None:
             found += _schedule(f"discovery[{number}].schedule", entry.schedule, settings)
+    if settings.evidence.container is not None:
+        found += _azureml("evidence.container", settings.evidence.container, environ)
     return [*found, *_governance(settings), *_telemetry(settings, environ)]
 
 
@@ -112,7 +114,7 @@ def _azure_place(azureml: AzureMlSettings) -> tuple[str | None, ...]:
     return cloud, azureml.subscription, azureml.resource_group.casefold(), azureml.workspace.casefold()
 
 
-def _azureml(path: str, azureml: AzureAccessSettings, environ: Mapping[str, str]) -> Iterator[Problem]:
+def _azureml(path: str, azureml: AzureIdentitySettings, environ: Mapping[str, str]) -> Iterator[Problem]:
     for key in ("client_secret_env", "token_env"):
         name = getattr(azureml, key)
         if name is not None and (why := unfit(environ, name, token=key == "token_env")):

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 
 from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.discovery import DiscoverySettings
+from stocktake.settings.evidence import EvidenceSettings
 from stocktake.settings.fields import Http, Model, Pattern, Variable, WorkspaceName, address
 from stocktake.settings.governance import GateSettings, GovernanceSettings
 from stocktake.settings.hygiene import HygieneSettings
@@ -122,6 +123,17 @@ class AzureMonitorSettings(Model):
     )
     credential: Literal["none", "entra"] = Field(
         "none", description="`entra` signs in with the identity of the machine where key-based ingestion is disabled."
+    )
+    findings: Literal["list", "alert", "off"] = Field(
+        "list",
+        description="`list`: each open finding is a custom event once a day, for the workbook. `alert`: the alert rules"
+        " of deploy/azure fire on them as well, and stocktake's own receivers are told nothing: never both.",
+    )
+    findings_at_most: int = Field(
+        1000,
+        ge=1,
+        le=2000,
+        description="So many findings are told a day, the worst first, and how many there are.",
     )
     live_metrics: bool = Field(False, description="Whether the live metrics stream is on. It sends every few seconds.")
 
@@ -331,6 +343,7 @@ class Settings(Model):
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")
     web: WebSettings = Field(WebSettings(), description="The HTTP endpoint.")
     log: LogSettings = Field(LogSettings(), description="What is logged.")
+    evidence: EvidenceSettings = Field(EvidenceSettings(), description="Where heads of the evidence chain go.")
 
     _data_dir: Path = PrivateAttr(default=Path())
     _file: Path | None = PrivateAttr(default=None)
@@ -339,6 +352,11 @@ class Settings(Model):
     def data_dir(self) -> Path:
         """The folder of the embedded database and the installation key (not part of the file)."""
         return self._data_dir
+
+    @property
+    def azure_alerts(self) -> bool:
+        """Whether findings alert through the rules of Azure Monitor, and not through receivers of our own."""
+        return self.telemetry.azure_monitor is not None and self.telemetry.azure_monitor.findings == "alert"
 
     @property
     def file(self) -> Path | None:

@@ -111,7 +111,7 @@ def azure_reader(
     The exporter of azure-monitor-opentelemetry in a reader of our own, not `configure_azure_monitor`: that one claims
     the process's global providers, its logging and its HTTP libraries, and takes its interval from the environment.
     """
-    _switch_side_channels(config)
+    switch_side_channels(config)
     from azure.monitor.opentelemetry.exporter import AzureMonitorMetricExporter
 
     arguments: dict[str, Any] = {"connection_string": config.connection_string, "timeout": EXPORT_TIMEOUT}
@@ -156,7 +156,7 @@ def _metrics_url(endpoint: str) -> str:
     return parts._replace(path=parts.path.rstrip("/") + "/v1/metrics").geturl()
 
 
-def _switch_side_channels(config: AzureMonitorConfig) -> None:
+def switch_side_channels(config: AzureMonitorConfig) -> None:
     """The one place that sets process-wide switches of Azure's exporter; it must run before the first import of it."""
     switches = {
         "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": not config.statistics,

@@ -28,4 +28,4 @@ def for_a_moment(world: MlflowWorld, plot: Plot) -> Plays:
     yield None
 
 
-SCENARIOS = Scenario.of(RULE, (for_two_scans_and_more,), (for_a_moment,), alone=True)
+SCENARIOS = Scenario.of(RULE, (for_two_scans_and_more,), (for_a_moment,), alone=True, blind=True)

@@ -44,11 +44,18 @@ def the_version_that_bore_it_was_deleted(world: MlflowWorld, plot: Plot) -> Play
 
 
 def the_whole_model_was_deleted(world: MlflowWorld, plot: Plot) -> Plays:
-    model = world.model(aliases={world.choose.choice(_ALIAS): "1"})
+    alias = world.choose.choice(_ALIAS)
+    model = world.model(aliases={alias: "1"})
     yield None
     world.post("registered-models/delete", {"name": model}, "DELETE")
     plot.fault(RULE, "registered_model", model)
     yield None
+    if world.choose.random() < 0.6:
+        world.model(name=model)  # somebody makes it again
+        if world.choose.random() < 0.5:
+            world.alias(model, alias, "1")
+            plot.over(RULE, "registered_model", model)
+        yield None
 
 
 def _stage(world: MlflowWorld, model: str, version: str, stage: str) -> None:

@@ -30,4 +30,6 @@ def nobody_could_look_for_half_an_hour(world: MlflowWorld, plot: Plot) -> Plays:
     yield None
 
 
-SCENARIOS = Scenario.of(RULE, (nobody_could_look_for_days,), (nobody_could_look_for_half_an_hour,), alone=True)
+SCENARIOS = Scenario.of(
+    RULE, (nobody_could_look_for_days,), (nobody_could_look_for_half_an_hour,), alone=True, blind=True
+)
