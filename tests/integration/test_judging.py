@@ -314,6 +314,8 @@ def test_the_database_leaves_out_what_is_quiet_and_nothing_else(engine: Engine, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stocktake.pipeline.judging.findings.ask", noted)
+        # These were waived by no waiver: they would be opened again before anything is asked.
+        patch.setattr("stocktake.pipeline.judging.Governing.begin", lambda *_: None)
         look(engine, world, Mode.HOT, rules=[rule(NOBODYS)])
     assert asked == expected
     assert 0 < len(expected) < len(ways)
