@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import create_engine
 
 from alembic import context
+from stocktake.store import chain_tables  # noqa: F401 - every table is known
 from stocktake.store.tables import METADATA
 
 

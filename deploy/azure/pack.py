@@ -1,4 +1,4 @@
-"""Puts workbook.json into the ARM template beside it: `python deploy/azure/pack.py`.
+"""Puts workbook.json and alerts.json into the ARM templates beside them: `python deploy/azure/pack.py`.
 
 A test fails when that was forgotten. ARM cannot read a second file, and the portal's editor wants the workbook alone,
 so both are kept.
@@ -62,10 +62,76 @@ def template(workbook: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def alerts(rules: list[dict[str, Any]]) -> dict[str, Any]:
+    """The ARM template that deploys the alert rules to a resource group."""
+    return {
+        "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+        "contentVersion": "1.0.0.0",
+        "metadata": {"description": "Alert rules for stocktake itself, over one Application Insights resource."},
+        "parameters": {
+            "applicationInsights": {
+                "type": "string",
+                "metadata": {"description": "Resource id of the Application Insights that stocktake pushes to."},
+            },
+            "actionGroups": {
+                "type": "array",
+                "defaultValue": [],
+                "metadata": {"description": "Resource ids of the action groups that are told."},
+            },
+            "location": {
+                "type": "string",
+                "defaultValue": "[resourceGroup().location]",
+                "metadata": {"description": "The region of that Application Insights."},
+            },
+        },
+        "resources": [
+            {
+                "type": "Microsoft.Insights/scheduledQueryRules",
+                "apiVersion": "2023-12-01",
+                "name": rule["name"],
+                "location": "[parameters('location')]",
+                "kind": "LogAlert",
+                "properties": {
+                    "displayName": rule["summary"],
+                    "description": rule["description"],
+                    "severity": rule["severity"],
+                    "enabled": True,
+                    "scopes": ["[parameters('applicationInsights')]"],
+                    "evaluationFrequency": "PT15M",
+                    "windowSize": "PT1H",
+                    "overrideQueryTimeRange": "P2D",
+                    "criteria": {
+                        "allOf": [
+                            {
+                                "query": "\n".join(rule["query"]),
+                                "timeAggregation": "Count",
+                                "operator": "GreaterThan",
+                                "threshold": 0,
+                                "dimensions": [
+                                    {"name": name, "operator": "Include", "values": ["*"]}
+                                    for name in rule["dimensions"]
+                                ],
+                                "failingPeriods": {"numberOfEvaluationPeriods": 1, "minFailingPeriodsToAlert": 1},
+                            }
+                        ]
+                    },
+                    "autoMitigate": True,
+                    "actions": {"actionGroups": "[parameters('actionGroups')]"},
+                },
+            }
+            for rule in rules
+        ],
+    }
+
+
 def main() -> None:
-    workbook = json.loads((HERE / "workbook.json").read_text(encoding="utf-8"))
-    text = json.dumps(template(workbook), indent=2, ensure_ascii=False) + "\n"
-    (HERE / "azuredeploy.json").write_text(text, encoding="utf-8")
+    for source, made, name in (
+        ("workbook.json", template, "azuredeploy.json"),
+        ("alerts.json", alerts, "alerts.deploy.json"),
+    ):
+        given = json.loads((HERE / source).read_text(encoding="utf-8"))
+        text = json.dumps(made(given), indent=2, ensure_ascii=False) + "\n"
+        (HERE / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

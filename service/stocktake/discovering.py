@@ -46,10 +46,14 @@ def watched(connection: Connection, settings: Settings) -> tuple[WorkspaceSettin
     if not entries:
         return ()
     keys, names = _configured_keys(settings), {one.name for one in settings.workspaces}
+    once_more = discovered.to_look_at_once_more(connection)
     return tuple(
         as_settings(one, entries[one.entry])
         for one in discovered.found(connection)
-        if one.standing in SCANNED and one.entry in entries and one.place.key not in keys and one.name not in names
+        if (one.standing in SCANNED or one.name in once_more)
+        and one.entry in entries
+        and one.place.key not in keys
+        and one.name not in names
     )
 
 

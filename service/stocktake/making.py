@@ -12,8 +12,11 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from stocktake.core.errors import ConfigError
-from stocktake.settings import AzureAccessSettings, AzureMlSettings, MlflowSettings, Settings, WorkspaceSettings
+from stocktake.reports.heads import Container
+from stocktake.settings import AzureMlSettings, MlflowSettings, Settings, WorkspaceSettings
+from stocktake.settings.azure import AzureIdentitySettings
 from stocktake.settings.environment import secret, unfit
+from stocktake.settings.evidence import HeadContainerSettings
 from stocktake.sources import SOURCES
 from stocktake.sources.arm import THROTTLE_FLOOR, ArmConfig
 from stocktake.sources.arm_bucket import Bucket
@@ -99,7 +102,7 @@ def make_source(
     return SOURCES[name](config, now)
 
 
-def cloud_of(azureml: AzureAccessSettings) -> Cloud:
+def cloud_of(azureml: AzureIdentitySettings) -> Cloud:
     """Return the addresses of the cloud that a workspace is in."""
     custom = azureml.custom_cloud
     if custom is None:
@@ -116,7 +119,7 @@ def cloud_of(azureml: AzureAccessSettings) -> Cloud:
 
 
 def credential_of(
-    workspace: WorkspaceSettings | str, azureml: AzureAccessSettings, environ: Mapping[str, str]
+    workspace: WorkspaceSettings | str, azureml: AzureIdentitySettings, environ: Mapping[str, str]
 ) -> CredentialConfig:
     """Return who we are to Azure. Raises ConfigError when a secret it names is not in the environment."""
     return CredentialConfig(
@@ -128,6 +131,14 @@ def credential_of(
         client_certificate=str(azureml.client_certificate) if azureml.client_certificate else None,
         token=_secret(environ, "token_env", azureml.token_env, _whose(workspace)),
         ca_file=str(azureml.ca_file) if azureml.ca_file else None,
+    )
+
+
+def head_container(wanted: HeadContainerSettings, environ: Mapping[str, str]) -> Container:
+    """Return where heads of the evidence chain are added, and as whom. Asks nothing, not even for a token."""
+    credential = credential_of("evidence.container", wanted, environ)
+    return Container(
+        address=wanted.address, token=Identities().token(credential, STORAGE_SCOPE), ca_file=credential.ca_file
     )
 
 

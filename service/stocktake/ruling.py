@@ -11,11 +11,12 @@ from sqlalchemy import Engine
 
 from stocktake.core.errors import ConfigError
 from stocktake.core.findings import Policy
-from stocktake.core.rules import Group, Rule, Severity, StateRule
+from stocktake.core.rules import Group, Rule, Severity, StateRule, bound
 from stocktake.pipeline import RuleSet
 from stocktake.rules import RULES
 from stocktake.settings import Settings, WorkspaceSettings
 from stocktake.settings.own_rules import Own, Problem, read, rule_files, rule_id
+from stocktake.settings.parameters import parameters
 from stocktake.store import rule_check
 
 _SHIPPED = {rule.id: rule for rule in RULES}
@@ -62,8 +63,9 @@ def load(settings: Settings, check: Callable[[StateRule], rule_check.Flaw | None
             own[one.rule.id] = one
     rules = [*RULES, *(one.rule for one in own.values())]
     given = settings.rules.severity
+    severe = (replace(rule, severity=Severity(given[rule.id])) if rule.id in given else rule for rule in rules)
     return Loaded(
-        rules=[replace(rule, severity=Severity(given[rule.id])) if rule.id in given else rule for rule in rules],
+        rules=bound(severe, parameters(settings, None)),
         lines={name: one.line for name, one in own.items()},
         problems=problems,
         unread=unread,
@@ -126,7 +128,7 @@ def judged_by(loaded: Loaded, settings: Settings, workspace: WorkspaceSettings |
     off = {rule.id: why for rule in loaded.rules if (why := why_off(rule, settings, workspace)) is not None}
     off |= dict.fromkeys((name for name in loaded.broken if name in settings.rules.disable), "rules.disable")
     return RuleSet(
-        rules=[rule for rule in loaded.rules if rule.id not in off],
+        rules=bound((rule for rule in loaded.rules if rule.id not in off), parameters(settings, workspace)),
         policy=Policy(stale_after=settings.rules.stale_after, reopen_within=settings.rules.reopen_within),
         timeout=settings.rules.timeout,
         broken={name: why for name, why in loaded.broken.items() if name not in off},

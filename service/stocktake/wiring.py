@@ -16,10 +16,13 @@ from sqlalchemy.exc import DBAPIError
 
 from stocktake import discovering, pipeline
 from stocktake.core.assets import Mode, ScanState
+from stocktake.core.chain import salt_key
 from stocktake.core.errors import ConfigError, SourceError
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
-from stocktake.making import Shared, address, make_source, source_name
+from stocktake.making import Shared, address, head_container, make_source, source_name
+from stocktake.reports import heads
+from stocktake.reports.heads import Head
 from stocktake.ruling import Ruling, load, refuse_unknown
 from stocktake.settings import Settings, WorkspaceSettings, installation_key, present_key
 from stocktake.settings.environment import secret
@@ -27,9 +30,10 @@ from stocktake.settings.timing import period
 from stocktake.sources.azure_discovery import AzureDiscovery
 from stocktake.sources.azure_identity import CredentialConfig, Identities
 from stocktake.sources.protocol import Source
-from stocktake.store import discovered, figures, installation, ledger, migrate, redactions
+from stocktake.store import discovered, figures, finding_list, installation, ledger, migrate, redactions
 from stocktake.store.embedded import embedded_postgres
 from stocktake.store.engine import make_engine
+from stocktake.telemetry.events import FINDING, FINDINGS_TOLD
 from stocktake.telemetry.exporters import AzureMonitorConfig, OtlpConfig
 from stocktake.telemetry.figures import RequestFigures, ScanFigures
 from stocktake.telemetry.logs import redact_with
@@ -61,6 +65,7 @@ class App:
     _looking: set[AzureDiscovery] = field(default_factory=set, repr=False)
     _found: dict[str, WorkspaceSettings] = field(default_factory=dict, repr=False)  # also what is no longer watched
     _seen: set[str] = field(default_factory=set, repr=False)  # of those
+    _events: dict[str, int] = field(default_factory=dict, repr=False)  # of findings' histories, counted up to here
 
     @property
     def workspaces(self) -> tuple[WorkspaceSettings, ...]:
@@ -187,8 +192,9 @@ class App:
 
     def alerting(self, told: Callable[[Outcome], None] = lambda _: None) -> Alerting | None:
         """Who plans and sends alerts; None where the configuration tells nobody. The caller closes it."""
-        if self.settings.alerts is None:
-            return None
+        azure = self.settings.telemetry.azure_monitor
+        if self.settings.alerts is None or (azure is not None and azure.findings == "alert"):
+            return None  # by one way or the other, never by both
         from stocktake.alerting import Alerting  # every receiver, for those who send
 
         return Alerting(
@@ -216,9 +222,45 @@ class App:
         with self.engine.connect() as connection:
             found = figures.workspace_figures(connection, name, age_limits=self.age_limits(name))
             size = figures.database_size(connection)
+            after = self._events.get(name)
+            moved, reached = (
+                figures.transitions(connection, name, after)
+                if after is not None
+                else ({}, figures.last_event(connection))
+            )
+        self._events[name] = reached
         if found is not None:
             self.telemetry.inventory(found)
+        self.telemetry.transitions(name, moved)
         self.telemetry.database(size)
+
+    def tell_findings(self) -> int:
+        """Tell Azure Monitor of each finding that somebody has to do something about, the worst first, up to the limit;
+        then how many there are in all. Returns how many were told."""
+        wanted = self.settings.telemetry.azure_monitor
+        if wanted is None or wanted.findings == "off":
+            return 0
+        told, by_azure = 0, self.settings.azure_alerts
+        titles = {rule.id: rule.words.title for rule in load(self.settings).rules}
+        with self.engine.connect() as connection:
+            total = finding_list.number(connection, finding_list.TOLD)
+            for row in finding_list.listed(connection, states=finding_list.TOLD, limit=wanted.findings_at_most):
+                self.telemetry.event(FINDING, _event(row, titles.get(row.rule, row.rule), by_azure=by_azure))
+                told += 1
+        self.telemetry.event(FINDINGS_TOLD, {"findings": str(total), "told": str(told)})
+        return told
+
+    def publish_head(self) -> Head:
+        """Publish the head of the evidence chain to every place that the configuration names, and tell telemetry.
+
+        Raises what a place raised, once the others have it.
+        """
+        wanted = self.settings.evidence
+        made = heads.head(self.engine, salt_key(self.key))
+        container = head_container(wanted.container, self.environ) if wanted.container is not None else None
+        heads.publish(made, wanted.file, container)
+        self.telemetry.head(wanted.every.total_seconds())
+        return made
 
     def _watched(self, name: str, now: Callable[[], datetime]) -> Source:
         source = self.source(name, now)
@@ -270,6 +312,27 @@ class App:
                 **({"error": report.error, "next_step": report.next_step} if report.error else {}),
             },
         )
+
+
+def _event(row: finding_list.FindingRow, title: str, *, by_azure: bool) -> dict[str, str]:
+    """A finding as an event's properties."""
+    return {
+        "finding": str(row.id),
+        "fingerprint": row.fingerprint,
+        "workspace": row.workspace,
+        "rule": row.rule,
+        "title": title,
+        "severity": row.severity,
+        "state": row.state,
+        "kind": row.kind,
+        "key": row.key,
+        "name": row.name or "",
+        "owner": row.owner or "unknown",
+        "since": row.since.isoformat(),
+        "first_seen": row.first_seen.isoformat(),
+        "inherited": str(row.inherited).lower(),
+        "alert": str(by_azure and not row.inherited).lower(),  # what was so when we began to look never pages
+    }
 
 
 def _has_changes(report: pipeline.ScanReport) -> bool:

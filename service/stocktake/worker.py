@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from stocktake import __version__, wiring
 from stocktake.core.assets import Mode
 from stocktake.core.discovery import Event
-from stocktake.core.errors import ConfigError, Fenced
+from stocktake.core.errors import ConfigError, Fenced, SourceError
 from stocktake.pipeline import Stopped
 from stocktake.pipeline.turns import Turns
 from stocktake.settings import DiscoverySettings, WorkspaceSettings
@@ -45,6 +45,10 @@ log = logging.getLogger(__name__)
 _BEAT_SECONDS = 15
 _PLAN_SECONDS = 10  # between two looks for alerts to be planned
 _SEND_SECONDS = 5  # between two looks for deliveries to a receiver
+#: When a worker first publishes the head of the evidence chain: whatever it is started for, soon.
+_FIRST_HEAD = timedelta(minutes=2)
+#: And when it first tells Azure Monitor of open findings: once the first scans had time.
+_FIRST_EVENTS = timedelta(minutes=5)
 _FOUND_AT_MOST = 1000  # workspaces that discovery may find without waiting for each other's threads
 #: After SIGTERM a scan may end by itself; then requests under way are cut, and the scans give up. A request that is
 #: still connecting gives up at its timeout of 10 seconds; at the deadline the process goes whatever still waits.
@@ -93,6 +97,19 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
         if alerting is not None:
             stack.callback(alerting.close)
             _schedule_alerts(scheduler, duty, alerting, now)
+        azure = app.settings.telemetry.azure_monitor
+        if azure is not None and azure.findings != "off":
+            scheduler.add_job(
+                duty.tell_findings, IntervalTrigger(hours=24), id="findings told", next_run_time=now + _FIRST_EVENTS
+            )
+        if (every := app.settings.evidence.every) and app.settings.evidence.published:
+            app.telemetry.head(every.total_seconds())
+            scheduler.add_job(
+                duty.publish_head,
+                IntervalTrigger(seconds=int(every.total_seconds()), jitter=_jitter(every)),
+                id="head of the evidence chain",
+                next_run_time=now + _FIRST_HEAD,
+            )
         scheduler.start()
         log.info(
             "worker started",
@@ -230,6 +247,30 @@ class Duty:
                     log.error("alerts broke", extra=told)
                 else:
                     log.exception("alerts broke", extra=told)
+
+    def tell_findings(self) -> None:
+        """Tell Azure Monitor of the findings that are open."""
+        try:
+            told = self._app.tell_findings()
+            log.info("findings told", extra={"action": "findings_told", "findings": told})
+        except Exception:
+            log.exception("findings could not be told", extra={"action": "findings_not_told"})
+
+    def publish_head(self) -> None:
+        """Publish the head of the evidence chain."""
+        with self.busy():
+            try:
+                made = self._app.publish_head()
+                log.info(
+                    "head of the evidence chain published", extra={"action": "head_published", "head": made.digest}
+                )
+            except (SourceError, ConfigError, OSError) as exc:
+                log.error(
+                    "head of the evidence chain not published",
+                    extra={"action": "head_not_published", "error": str(exc)},
+                )
+            except Exception:
+                log.exception("head of the evidence chain not published", extra={"action": "head_not_published"})
 
     def wait(self, seconds: float) -> bool:
         """Wait until no scan runs; False when some still does."""

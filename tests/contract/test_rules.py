@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from sqlalchemy import Engine, text
 from stocktake.cli import app
 from stocktake.cli.runbook import pages
 from stocktake.core.assets import Kind
-from stocktake.core.rules import Rule, StateRule, Words
+from stocktake.core.rules import Group, Rule, Severity, StateRule, Words
+from stocktake.core.statements import at_time
 from stocktake.rules import RULES
+from stocktake.store import rule_check
+from stocktake.store.past import NoPast, past
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs" / "runbook"
@@ -40,6 +45,8 @@ def test_a_rule_has_words_for_everything(rule: Rule) -> None:
         assert len(words) > 8, name
     assert rule.opens_after >= 1
     assert rule.resolves_after >= 1
+    assert rule.group in set(Group)
+    assert rule.origin is None
 
 
 def _commands(rule: Rule) -> list[list[str]]:
@@ -81,10 +88,15 @@ def test_the_runbook_is_what_the_rules_say() -> None:
 
 
 @pytest.mark.parametrize("rule", STATE_RULES, ids=lambda rule: rule.id)
+def test_a_statement_is_held_to_what_those_of_operators_are_held_to(rule: StateRule, engine: Engine) -> None:
+    assert rule_check.flaw(engine, rule) is None
+
+
+@pytest.mark.parametrize("rule", STATE_RULES, ids=lambda rule: rule.id)
 def test_a_statement_yields_the_four_columns_and_reads_the_public_views_alone(rule: StateRule, engine: Engine) -> None:
-    read = set(re.findall(r"(?:FROM|JOIN)\s+([a-z_.]+)", rule.statement))
+    read = set(re.findall(r"(?:FROM|JOIN)\s+(?!LATERAL)([a-z_.]+)\b(?!\s*\()", rule.statement))
     assert {name for name in read if "." in name}
-    named = set(re.findall(r"(\w+) AS \(", rule.statement)) | {"last"}
+    named = set(re.findall(r"(\w+) AS (?:MATERIALIZED )?\(", rule.statement))
     assert {name for name in read if not name.startswith("inventory.")} <= named
     with engine.connect() as connection:
         given = {"now": None} if ":now" in rule.statement else {}
@@ -92,3 +104,27 @@ def test_a_statement_yields_the_four_columns_and_reads_the_public_views_alone(ru
     assert columns == ["workspace", "kind", "key", "evidence"]
     assert not rule.of_ledger or not rule.needs
     assert set(rule.kinds) <= set(Kind)
+
+
+#: Of what is withheld only the present is kept.
+#: They read what is withheld now, what discovery finds now, or a function that joins how jobs and runs stand now.
+WITHOUT_PAST = {"mass-removal-withheld", "access-lost", "workspace-deleted", "job-without-run", "run-job-disagree"}
+
+
+@pytest.mark.parametrize("rule", STATE_RULES, ids=lambda rule: rule.id)
+def test_a_statement_can_be_asked_of_the_past_unless_it_reads_what_has_none(rule: StateRule, engine: Engine) -> None:
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    with contextlib.ExitStack() as stack:
+        if rule.id in WITHOUT_PAST:
+            stack.enter_context(pytest.raises(NoPast))
+        then = stack.enter_context(past(engine, rule, timedelta(seconds=30)))
+        then.at(1, at)
+        assert then.connection.exec_driver_sql(at_time(then.statement, f"TIMESTAMPTZ '{at}'")).all() == []
+
+
+def test_a_rule_that_guesses_says_so_and_does_not_page() -> None:
+    guessing = [rule for rule in RULES if "A guess" in rule.words.why]
+    assert {rule.id for rule in guessing} == {"duplicate-runs", "mixed-experiment", "parameter-mismatch"}
+    for rule in guessing:
+        assert rule.severity == Severity.INFO
+        assert "It never pages" in rule.words.signal

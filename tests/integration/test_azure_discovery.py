@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from stocktake import discovering
+from stocktake.core.assets import Mode
 from stocktake.core.discovery import Event, Standing
 from stocktake.core.errors import ConfigError
 from stocktake.core.redact import Redactor
@@ -23,6 +24,8 @@ from stocktake.settings import Settings
 from stocktake.store import discovered
 from stocktake.store.discovered import Found
 from tests.azure.server import AzureServer, served
+from tests.integration.azureml_told import Told
+from tests.integration.registry import found, stands
 from tests.servers.reading import Clock
 
 READ = "Microsoft.MachineLearningServices/workspaces/read"
@@ -416,3 +419,56 @@ def test_a_look_that_was_overtaken_ends_nothing(scene: Scene) -> None:
     scene.estate.workspace("fraud").soft_delete()
     assert scene.look().happened == []
     assert scene.standings() == dict.fromkeys(scene_rows, Standing.WATCHED)
+
+
+# ---- what the rules say of how one ended -----------------------------------------------------------------------------
+
+
+def test_what_is_found_deleted_is_looked_at_once_more_so_that_a_finding_tells(scene: Scene) -> None:
+    workspace = scene.add("fraud")
+    scene.look()
+    told = Told(scene.engine, scene.azure, workspace, name="fraud")
+    told.scan(Mode.SWEEP)
+    workspace.state = "deleted"
+    scene.look()
+    assert scene.standings() == {"fraud": Standing.DELETED}
+    assert scene.watched() == ["fraud"]
+    told.scan()
+    assert scene.watched() == []
+    (finding,) = found(scene.engine, "workspace-deleted")
+    assert (finding.workspace, finding.state, finding.evidence["how"]) == ("fraud", "open", "Deleted")
+
+
+def test_what_was_never_scanned_or_moved_before_anybody_took_it_for_deleted_is_not_looked_at_again(
+    scene: Scene,
+) -> None:
+    workspace = scene.add("fraud")
+    other = scene.add("ranking")
+    scene.look()
+    told = Told(scene.engine, scene.azure, other, name="ranking")
+    told.scan(Mode.SWEEP)
+    workspace.state = "deleted"
+    scene.look()
+    assert scene.watched() == ["ranking"]
+    with scene.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE discovered SET standing = 'moved', since = clock_timestamp() WHERE name = 'ranking'")
+        )
+    assert scene.watched() == []
+
+
+def test_what_a_scan_took_for_deleted_and_is_found_elsewhere_is_looked_at_until_that_is_said(scene: Scene) -> None:
+    workspace = scene.add("fraud")
+    scene.look()
+    told = Told(scene.engine, scene.azure, workspace, name="fraud")
+    told.scan(Mode.SWEEP)
+    workspace.state = "deleted"
+    told.scan()
+    with scene.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE discovered SET standing = 'moved', since = clock_timestamp() WHERE name = 'fraud'")
+        )
+    assert scene.watched() == ["fraud"]
+    told.scan()
+    assert stands(scene.engine, "workspace-deleted") == {"workspace": "resolved"}
+    assert scene.watched() == []

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,22 @@ import httpx
 import pytest
 import yaml
 
+from stocktake.core.rules import Words
+from stocktake.rules import RULES
+from stocktake.store.finding_list import FindingRow
 from stocktake.telemetry import TelemetryConfig, setup_telemetry
 from stocktake.telemetry import instruments as i
 from stocktake.telemetry.reference import samples
 from stocktake.web import Check, create_app, serve
+from stocktake.wiring import _event
 from tests.unit.figures import make_scan, tell_everything
 
+AT = datetime(2026, 5, 1, tzinfo=UTC)
+FINDING = FindingRow(
+    id=1, fingerprint="f", workspace="w", rule="missing-owner", severity="info", kind="run", key="k", name=None,
+    owner=None, state="open", since=AT, inherited=False, first_seen=AT, last_seen=AT, opened_at=AT, resolved_at=None,
+    acknowledged_at=None, waived_until=None, evidence={}, change=None, actor=None, actor_source=None, scan=1,
+)  # fmt: skip
 REPO = Path(__file__).resolve().parents[2]
 DEPLOY = REPO / "deploy"
 KQL = REPO / "tests" / "kql"
@@ -88,6 +99,11 @@ def workbook_queries() -> dict[str, str]:
     return found
 
 
+def azure_alert_queries() -> dict[str, str]:
+    """The KQL of the alert rules for Azure Monitor."""
+    return {rule["name"]: "\n".join(rule["query"]) for rule in load("azure/alerts.json")}
+
+
 def guide_queries() -> dict[str, str]:
     """The KQL that the guide tells people to type."""
     text = (REPO / "docs" / "how-to" / "azure-monitor.md").read_text(encoding="utf-8")
@@ -117,8 +133,10 @@ def test_every_label_that_is_used_is_declared() -> None:
 
 def test_every_azure_name_and_dimension_that_is_used_is_declared() -> None:
     declared = {one.name: set(one.attributes) for one in i.CATALOGUE}
+    declared["stocktake.finding"] = set(_event(FINDING, "title", by_azure=True))  # an event
     assert len(workbook_queries()) > 10
-    for where, query in workbook_queries().items():
+    assert len(azure_alert_queries()) > 5
+    for where, query in {**workbook_queries(), **azure_alert_queries()}.items():
         names = set(re.findall(r"'(stocktake\.[a-z._]+)'", query))
         assert names, f"{where} asks for nothing of ours"
         assert names <= set(declared), f"{where} uses {names - set(declared)}"
@@ -156,6 +174,10 @@ def test_the_template_holds_the_workbook_as_it_is() -> None:
     pack = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pack)
     assert load("azure/azuredeploy.json") == pack.template(load("azure/workbook.json")), "python deploy/azure/pack.py"
+    assert load("azure/alerts.deploy.json") == pack.alerts(load("azure/alerts.json")), "python deploy/azure/pack.py"
+    for rule in load("azure/alerts.json"):
+        made = re.split(r"\| (?:project|summarize) ", "\n".join(rule["query"]))[-1]
+        assert all(re.search(rf"\b{name}\b", made) for name in rule["dimensions"]), rule["name"]
     (resource,) = load("azure/azuredeploy.json")["resources"]
     assert resource["type"] == "Microsoft.Insights/workbooks"
     serialized = resource["properties"]["serializedData"]
@@ -174,13 +196,24 @@ def test_the_workbook_has_unique_names_and_known_parameters() -> None:
             assert used in known, f"{item['name']} uses the parameter {used}"
 
 
+def rule_queries() -> dict[str, str]:
+    """The queries in the words of the rules, each between backticks."""
+    found: dict[str, str] = {}
+    for rule in RULES:
+        words = " ".join(getattr(rule.words, name) for name in Words.__slots__)
+        queries = re.findall(r"`((?:AzureActivity|Aml\w+) \|[^`]*)`", words)
+        assert len(queries) == len(re.findall(r"(?:AzureActivity|Aml[A-Z]\w+) \|", words)), rule.id
+        found |= {f"{rule.id}, query {number}": query for number, query in enumerate(queries, 1)}
+    return found
+
+
 # -- the tools -----------------------------------------------------------------------------------------------------
 
 
 @needs_kusto
 def test_the_kusto_language_service_accepts_every_query() -> None:
     wrong = {"wrong column": "customMetrics | where nam == 'x'", "wrong word": "customMetrics | summarise n = count()"}
-    queries = {**workbook_queries(), **guide_queries(), **wrong}
+    queries = {**workbook_queries(), **guide_queries(), **azure_alert_queries(), **rule_queries(), **wrong}
     told = json.loads(run("node", KQL / "check.mjs", given=json.dumps(queries)))
     assert all(told.pop(name) for name in wrong), "the check itself lets mistakes through"
     assert {name: errors for name, errors in told.items() if errors} == {}

@@ -268,3 +268,16 @@ def test_a_sigterm_loses_no_figure(received: Ingestion, tmp_path: Path) -> None:
     declared = {one.name for one in i.CATALOGUE}
     assert received.azure_names() == declared
     assert set(received.otlp_metrics()) == declared
+
+
+def test_an_event_arrives_as_a_custom_event_and_only_where_events_go(received: Ingestion, tmp_path: Path) -> None:
+    with setup_telemetry(both(received, tmp_path)) as telemetry:
+        telemetry.event("stocktake.finding", {"rule": "missing-owner", "key": "x" * 5000})
+    (event,) = [one["data"]["baseData"] for one in received.envelopes if one["data"]["baseType"] == "EventData"]
+    assert event["name"] == "stocktake.finding"
+    assert event["properties"] == {"rule": "missing-owner", "key": "x" * 1024, "logger_name": "stocktake.events"}
+    assert received.other == []
+    before = len(received.envelopes)
+    with setup_telemetry(TelemetryConfig()) as telemetry:
+        telemetry.event("stocktake.finding", {"rule": "missing-owner"})
+    assert len(received.envelopes) == before

@@ -13,10 +13,9 @@ from stocktake.core.errors import Trouble
 from stocktake.core.redact import Redactor
 from stocktake.core.rules import Rule, Severity, StateRule
 from stocktake.pipeline import judging
-from stocktake.rules import RULES
 from stocktake.rules import missing_owner as missing_owner_rule
 from stocktake.store import finding_list, retention
-from tests.integration.registry import Registry, found, history, look, stands
+from tests.integration.registry import JUDGED, Registry, found, history, look, stands
 from tests.integration.scripted import KEY, twelve_runs
 
 
@@ -340,7 +339,7 @@ def test_killed_between_publishing_and_judging_nothing_is_lost_and_nothing_said_
     def killed(*_: object) -> None:
         raise Killed
 
-    edits, *others = RULES  # changes come first: where the first of them kills it, nothing was judged yet
+    edits, *others = JUDGED  # changes come first: where the first of them kills it, nothing was judged yet
     with pytest.raises(Killed):
         look(engine, world, rules=[_with(edits, check=killed), *others])
     with engine.connect() as connection:
@@ -360,7 +359,7 @@ def test_killed_while_judging_leaves_findings_and_cursor_as_they_were(engine: En
     world.runs["run1"]["params"]["lr"] = "1"
     before = _rows(engine)
     checked: list[str] = []
-    edits = next(rule for rule in RULES if rule.id == "run-edited-after-finish")
+    edits = next(rule for rule in JUDGED if rule.id == "run-edited-after-finish")
     assert not isinstance(edits, StateRule)
 
     def dies_at_the_second(change: Any, held: Any) -> Any:
@@ -371,7 +370,7 @@ def test_killed_while_judging_leaves_findings_and_cursor_as_they_were(engine: En
 
     dying = _with(edits, check=dies_at_the_second)
     with pytest.raises(Killed):
-        look(engine, world, rules=[dying if rule is edits else rule for rule in RULES])
+        look(engine, world, rules=[dying if rule is edits else rule for rule in JUDGED])
     assert _rows(engine) == before
     look(engine, world)
     assert stands(engine, "run-edited-after-finish") == {"run0": "open", "run1": "open"}

@@ -13,7 +13,7 @@ from stocktake import pipeline
 from stocktake.core import findings as machine
 from stocktake.core.assets import Kind, Mode
 from stocktake.core.findings import Policy, State
-from stocktake.core.rules import Seen, Severity, StateRule, Verdict
+from stocktake.core.rules import Rule, Seen, Severity, StateRule, Verdict
 from stocktake.core.statements import asks_now, bindable, in_schema
 from stocktake.pipeline import judging as pipeline_judging
 from stocktake.rules import RULES, missing_owner, run_edited_after_finish
@@ -157,6 +157,19 @@ def test_a_rule_that_is_there_no_more_ends_its_findings_and_claims_nothing(engin
     assert (again.id, again.state, again.inherited) == (one.id, "open", True)
 
 
+def test_a_judging_by_some_rules_alone_ends_nothing_of_the_others(engine: Engine, world: Registry) -> None:
+    rules: list[Rule] = [rule(NOBODYS), rule(NOBODYS, "other"), run_edited_after_finish.RULE]
+    look(engine, world, rules=rules)
+    world.registered["m"]["owner"] = "ada"
+    world.runs["run0"]["params"]["lr"] = "1"
+    look(engine, world, judged_by=pipeline.RuleSet(rules=rules, only={"other"}))
+    assert (stands(engine, "own-rule"), stands(engine, "other")) == ({"m": "open"}, {"m": "resolved"})
+    assert stands(engine, run_edited_after_finish.RULE.id) == {}
+    look(engine, world, rules=rules)
+    assert stands(engine, "own-rule") == {"m": "resolved"}
+    assert stands(engine, run_edited_after_finish.RULE.id) == {"run0": "open"}
+
+
 def test_a_kind_that_a_rule_is_about_no_more_ends_the_findings_about_it(engine: Engine, world: Registry) -> None:
     world.experiments["2"] = {"name": "nobody's", "lifecycle_stage": "active"}
     world.experiments["1"]["owner"] = "ada"
@@ -171,6 +184,21 @@ def test_where_the_rules_of_operators_could_not_be_looked_for_none_is_gone(engin
     blind = pipeline.RuleSet(rules=[], unread="the folder is not there", off={"other": "rules: disable"})
     look(engine, world, judged_by=blind)
     assert (stands(engine, "own-rule"), stands(engine, "other")) == ({"m": "open"}, {"m": "resolved"})
+    assert failures(engine) == {"own-rule": "the folder is not there"}
+    look(engine, world, judged_by=replace(blind, policy=Policy(stale_after=timedelta(0))))
+    assert stands(engine, "own-rule") == {"m": "stale"}
+
+
+def test_a_rule_that_another_version_dismissed_meanwhile_is_left_out(engine: Engine, world: Registry) -> None:
+    def dismissed(page: int) -> None:
+        if page == 0:
+            with engine.begin() as connection:
+                connection.execute(text("DELETE FROM judging WHERE rule <> 'other'"))
+
+    rules: list[Rule] = [rule(NOBODYS), rule(NOBODYS, "other"), run_edited_after_finish.RULE]
+    world.during = dismissed
+    assert look(engine, world, rules=rules).state == "complete"
+    assert (stands(engine, "own-rule"), stands(engine, "other")) == ({}, {"m": "open"})
 
 
 def test_a_severity_that_changes_is_that_of_its_findings_too(engine: Engine, world: Registry) -> None:
@@ -305,8 +333,8 @@ def test_what_is_quoted_in_a_statement_is_left_alone() -> None:
 
 
 def test_every_rule_that_is_shipped_can_be_asked(engine: Engine, world: Registry) -> None:
-    look(engine, world)
-    look(engine, world)
+    for _ in range(2):
+        look(engine, world, rules=RULES)
     assert failures(engine) == {}
     with engine.connect() as connection:
         assert {row.rule for row in connection.execute(text("SELECT rule FROM judging"))} == {one.id for one in RULES}

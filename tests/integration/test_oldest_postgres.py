@@ -20,7 +20,8 @@ REPO = Path(__file__).resolve().parents[2]
 #: It reads the log of the server, which is not at hand for one that is only named by its address.
 NEEDS_ITS_LOG = "tests/integration/test_redactions.py::test_the_value_is_never_sent_to_the_database"
 TESTS = tuple(
-    f"tests/integration/test_{name}.py" for name in ("store", "pipeline", "observation", "redactions", "dump")
+    f"tests/integration/test_{name}.py"
+    for name in ("store", "pipeline", "observation", "redactions", "dump", "judging", "own_rules", "replaying")
 )
 
 

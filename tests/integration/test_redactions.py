@@ -248,6 +248,7 @@ _OURS = {
     "scope": {"kind", "state"},
     "former_scope": {"kind"},
     "horizon": {"kind"},
+    "ledger_link": {"what"},
     "asset": {"kind", "lifecycle"},
     "version": {"kind", "lifecycle", "params_digest"},
     "change": {"kind", "type", "category", "story_kind", "story_type"},

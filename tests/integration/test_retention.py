@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import Engine, text
 
 from stocktake.core.assets import Kind
@@ -13,20 +14,23 @@ from tests.integration.test_store import _world
 
 
 def register(
-    engine: Engine, key: str, *, run: str | None = None, source: str | None = None, document: str = "{}"
-) -> None:
-    """Put a model version beside what was scanned, as if it had been read from a registry."""
+    engine: Engine, key: str, *, run: str | None = None, source: str | None = None, document: str = "{}",
+    kind: str = "model_version",
+) -> None:  # fmt: skip
+    """Put a model version, or another kind, beside what was scanned, as if it had been read from a registry."""
     with engine.begin() as connection:
         connection.execute(
             text(
                 "WITH a AS (INSERT INTO asset (workspace_id, kind, key, partition, digest, raw_digest, epoch,"
-                " observed_at, first_seen, lifecycle, baseline) SELECT workspace_id, 'model_version', :key, '', '', '',"
-                " 0, now(), now(), 'active', true FROM workspace RETURNING asset_id, workspace_id)"
+                " observed_at, first_seen, lifecycle, baseline)"
+                " SELECT workspace_id, CAST(:kind AS text), :key, '', '', '', 0, now(), now(),"
+                " 'active', true FROM workspace RETURNING asset_id, workspace_id)"
                 " INSERT INTO version (asset_id, valid_from, workspace_id, kind, scan_id, digest, lifecycle, partition,"
-                " run, artifact_uri, document) SELECT asset_id, now(), workspace_id, 'model_version', 1, '', 'active',"
-                " '', CAST(:run AS text), CAST(:source AS text), :document FROM a"
+                " run, artifact_uri, document)"
+                " SELECT asset_id, now(), workspace_id, CAST(:kind AS text), 1, '',"
+                " 'active', '', CAST(:run AS text), CAST(:source AS text), :document FROM a"
             ),
-            {"key": key, "run": run, "source": source, "document": document},
+            {"key": key, "run": run, "source": source, "document": document, "kind": kind},
         )
 
 
@@ -71,6 +75,62 @@ def test_retention_keeps_the_runs_behind_the_registry(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE version SET valid_to = valid_to - interval '500 days'"))
     assert retention.prune(engine, keep=timedelta(days=400))["version"] == 0
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"source": "runs:/run000/model"},
+        {"source": "azureml://jobs/run000/outputs/artifacts/paths/model"},
+        {"kind": "online_deployment", "document": '{"properties":{"model":"azureml://jobs/run000/outputs/m"}}'},
+        {"kind": "batch_deployment", "document": '{"properties":{"model":{"jobId":"/x/workspaces/w/jobs/run000"}}}'},
+    ],
+)
+def test_the_run_behind_a_version_or_a_deployment_is_kept_however_it_is_named(
+    engine: Engine, told: dict[str, str]
+) -> None:
+    world = _world(2)
+    scan(engine, world)
+    for key in ("run000", "run001"):
+        world.runs[key]["tags"]["edit"] = "late"
+    scan(engine, world)
+    register(engine, "m/1", **told)
+    assert retention.prune(engine, keep=timedelta(0))["version"] == 1
+    with engine.connect() as connection:
+        assert len(history.asset_history(connection, Kind.RUN, "run000")) == 2
+
+
+def test_the_registry_deployments_the_ledger_and_the_chain_are_never_dropped(engine: Engine) -> None:
+    world = _world(2)
+    scan(engine, world)
+    kinds = ("registered_model", "model_version", "online_endpoint", "online_deployment", "batch_endpoint",
+             "batch_deployment", "experiment", "job", "child_job", "data_version", "environment_version", "schedule",
+             "role_assignment", "compute")  # fmt: skip
+    for kind in kinds:
+        register(engine, "x", kind=kind)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE version SET valid_to = now() - interval '9 years' WHERE document = '{}'"))
+        connection.execute(text("UPDATE scan SET began_at = began_at - interval '9 years'"))
+    count = "SELECT (SELECT count(*) FROM scan), (SELECT count(*) FROM scope_scan), (SELECT count(*) FROM ledger_link)"
+    with engine.connect() as connection:
+        before = connection.execute(text(count)).one()
+    assert not any(retention.prune(engine, keep=timedelta(0)).values())
+    with engine.connect() as connection:
+        assert connection.execute(text(count)).one() == before
+        kept = connection.execute(text("SELECT kind FROM version WHERE document = '{}'")).scalars().all()
+    assert set(kept) == set(kinds)
+
+
+def test_the_run_of_a_logged_model_that_was_registered_without_it_is_kept(engine: Engine) -> None:
+    world = World(models={"m-1": {"experiment_id": "1", "name": "forest", "source_run_id": "run00"}})
+    for key in ("run00", "run01"):
+        world.add_run(key)
+    scan(engine, world)
+    for key in ("run00", "run01"):
+        world.runs[key]["tags"]["edit"] = "late"
+    scan(engine, world)
+    register(engine, "f/1", source="models:/m-1")
+    assert retention.prune(engine, keep=timedelta(0))["version"] == 1
 
 
 def test_the_creation_of_a_run_behind_the_registry_is_kept(engine: Engine) -> None:

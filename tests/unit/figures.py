@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScanState, ScopeState
+from stocktake.core.findings import State
 from stocktake.telemetry import KindFigures, RequestFigures, ScanFigures, Telemetry, WorkspaceFigures
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -39,6 +40,8 @@ def make_workspace(
         watched_since=NOW - timedelta(days=2),
         observable=observable,
         kinds=[make_kind()] if kinds is None else kinds,
+        findings={("missing-owner", "info"): {State.OPEN: 2}},
+        not_judged=1,
     )
 
 
@@ -63,5 +66,7 @@ def tell_everything(telemetry: Telemetry, workspace: str = "research") -> None:
     telemetry.request(RequestFigures(workspace=workspace, status=200, seconds=0.02, bytes_read=1000))
     telemetry.request(RequestFigures(workspace=workspace, status=429, seconds=0.01, throttled=True))
     telemetry.request(RequestFigures(workspace=workspace, status=None, seconds=5, retried=True))
+    telemetry.transitions(workspace, {("missing-owner", "info", "open"): 2})
+    telemetry.head(86400.0)
     telemetry.beat()
     telemetry.database(123_456)

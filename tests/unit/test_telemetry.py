@@ -14,9 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScanState, ScopeState
 from stocktake.core.errors import ConfigError
+from stocktake.core.findings import State
 from stocktake.telemetry import AzureMonitorConfig, OtlpConfig, Telemetry, TelemetryConfig, setup_telemetry
 from stocktake.telemetry import instruments as i
 from stocktake.telemetry.__main__ import BEGIN, END
+from stocktake.telemetry.events import EVENTS
 from stocktake.telemetry.reference import page, prometheus_name, samples
 from tests.unit.figures import NOW, make_kind, make_scan, make_workspace, tell_everything
 
@@ -71,7 +73,7 @@ def test_the_page_tells_the_catalogue_row_by_row() -> None:
 
 
 def test_the_page_names_no_instrument_that_is_not_declared() -> None:
-    known = {one.name for one in i.CATALOGUE} | {"stocktake.telemetry"}
+    known = {one.name for one in i.CATALOGUE} | {"stocktake.telemetry"} | EVENTS
     known |= {name for one in i.CATALOGUE for name in (prometheus_name(one), *samples(one))}
     for page_name in ("metrics.md", "how-to/azure-monitor.md", "how-to/prometheus-grafana.md"):
         file = REPO / "docs" / page_name
@@ -99,7 +101,7 @@ def test_no_attribute_can_name_a_run_an_asset_or_a_person() -> None:
     forbidden = {"run", "run_id", "key", "name", "asset", "user", "owner", "partition", "experiment", "scan", "uri"}
     assert not forbidden & set(i.ATTRIBUTES)
     open_lists = {name for name, attribute in i.ATTRIBUTES.items() if attribute.values is None}
-    assert open_lists == {"workspace", "version", "python"}
+    assert open_lists == {"workspace", "rule", "version", "python"}  # a rule's id is the operator's at most
 
 
 def test_every_declared_instrument_is_exported_and_nothing_else(telemetry: Telemetry) -> None:
@@ -308,3 +310,21 @@ def test_the_budget_that_the_last_scan_used_is_told_until_the_workspace_leaves(t
     assert figure(telemetry, "stocktake_source_waited_seconds_total", workspace="research") == 3.0
     telemetry.forget("research")
     assert "stocktake_source_budget_used" not in {name for name, _ in scrape(telemetry)}
+
+
+def test_findings_that_are_left_behind_go_to_nought_and_do_not_vanish(telemetry: Telemetry) -> None:
+    labels = {"workspace": "research", "rule": "missing-owner", "severity": "info"}
+    for stands, number in ((State.OPEN, 2), (State.RESOLVED, 0)):
+        telemetry.inventory(replace(make_workspace(), findings={("missing-owner", "info"): {stands: 2}}))
+        assert figure(telemetry, "stocktake_findings", state="open", **labels) == number
+    assert figure(telemetry, "stocktake_findings", state="resolved", **labels) is None
+
+
+def test_a_head_that_nobody_publishes_has_no_age() -> None:
+    now = [100.0]
+    with Telemetry(TelemetryConfig(), clock=lambda: now[0]) as telemetry:
+        assert not [name for name, _ in scrape(telemetry) if "evidence_head" in name]
+        telemetry.head(86400.0)
+        now[0] += 50
+        assert figure(telemetry, "stocktake_evidence_head_age_seconds") == 50
+        assert figure(telemetry, "stocktake_evidence_head_age_limit_seconds") == 86400

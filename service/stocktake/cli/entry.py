@@ -15,8 +15,10 @@ import typer
 from stocktake import __version__
 from stocktake.cli import (
     alerts,
+    chain,
     discover,
     download,
+    evidence,
     fetches,
     finding,
     lineage,
@@ -127,6 +129,9 @@ rules.rules.command("test")(whatif.ask)
 rules.rules.command("try")(whatif.try_)
 app.add_typer(rules.rules)
 app.add_typer(alerts.alerts)
+evidence.evidence.command("head")(chain.head)
+evidence.evidence.command("verify")(chain.verify)
+app.add_typer(evidence.evidence)
 app.command("redact", context_settings={"allow_extra_args": True})(removal.redact)
 app.command("doctor")(operate.doctor)
 app.add_typer(operate.config)

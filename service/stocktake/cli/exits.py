@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     DATABASE = 6
     NOT_FOUND = 7
     REFUSED = 8
+    ALTERED = 10
     INTERRUPTED = 130
 
 
@@ -28,8 +29,8 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.ERROR: "an error nobody expected: a bug; `--debug` shows the traceback",
     ExitCode.USAGE: "the command line or the configuration is wrong; nothing was done",
     ExitCode.PARTIAL: "a scan saw, or an answer covers, only a part; the rest is named and never taken for deleted",
-    ExitCode.FAILED: "a scan could see nothing, `doctor` found something broken, or what was asked of Azure did not"
-    " come, or a receiver of alerts did not take a message",
+    ExitCode.FAILED: "a scan could see nothing, `doctor` found something broken, a rule of your own is wrong, or what"
+    " was asked of Azure did not come, or a receiver of alerts did not take a message",
     ExitCode.NOT_OBSERVED: "not observed, not nothing: the question is about a time before the first complete scan, or"
     " one whose history was dropped by retention",
     ExitCode.DATABASE: "the database cannot be reached, its disk is full, or its migrations are missing",
@@ -38,6 +39,8 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.REFUSED: "refused, and nothing was changed: a value that cannot be removed everywhere, a dump that is"
     " not whole or does not fit this database, a file that cannot be read or written, an address at which nothing that"
     " is known was found, a finding that there is nothing to take on of",
+    ExitCode.ALTERED: "altered: what stands in the database, or in a bundle, is not what was published (`evidence"
+    " verify`)",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
 }
 

@@ -63,9 +63,10 @@ def list_(
     this = session(context)
     settings = this.settings()
     rules = loaded(settings)
-    for name in rule or ():
-        find(rules, name)
     with this.database(settings) as connection:
+        for name in rule or ():
+            if name not in rules.broken and not finding_list.has_findings(connection, name):
+                find(rules, name)
         which = known(workspace, history.workspace_names(connection), wide(settings, connection))
         judged = finding_list.judged(connection, which)
         unasked = [one for one in finding_list.not_judged(connection, which) if not rule or one.rule in rule]

@@ -199,9 +199,17 @@ def config_check(context: typer.Context) -> int:
 
     Exits with 2 when it is wrong, or when something that it names (a variable, a file) is missing here.
     """
+    from stocktake import ruling
     from stocktake.settings import check
 
     settings = session(context).settings()
+    rules = ruling.load(settings)
+    ruling.refuse_unknown(settings, rules)
+    for problem_of_rule in rules.problems:
+        say(f"warning: {clean(str(problem_of_rule))}")
+    if rules.unread is not None:
+        say(f"error: {clean(rules.unread)}")
+        return ExitCode.USAGE
     problems = check(settings, os.environ)
     for problem in problems:
         say(f"{'error' if problem.fatal else 'warning'}: {clean(str(problem))}")

@@ -134,14 +134,12 @@ def list_(context: typer.Context, output: OutputOption = Output.TABLE) -> int:
         write_tsv(rows.RULE_TSV, made)
     else:
         write_table(
-            ["RULE", "SEVERITY", "GROUP", "SORT", "NEEDS COMPLETE", "TITLE"],
+            ["RULE", "SEVERITY", "ASKED", "TITLE"],
             (
                 [
                     one["id"],
-                    one["severity"],
-                    one["group"],
-                    one["sort"],
-                    ", ".join(one["needs"]) or "-",
+                    f"{one['severity']}\n{one['group']}",
+                    _when(one),
                     "\n".join([one["title"], *_standing(one)]),
                 ]
                 for one in made
@@ -167,6 +165,12 @@ def _with_standing(rule: Rule, settings: Settings, failing: Sequence[NotJudged] 
     where = next(iter(off.values()), None) if same else "; ".join(f"{name}: {why}" for name, why in off.items())
     here = None if failing is None else [rows.record(one, rows.FAILING) for one in failing if one.rule == rule.id]
     return told(rule) | {"off": where, "failing": here}
+
+
+def _when(one: dict[str, Any]) -> str:
+    if one["sort"] == "change":
+        return "of each change"
+    return "once complete: " + ", ".join(one["needs"]) if one["needs"] else "after each scan"
 
 
 def _standing(one: dict[str, Any]) -> list[str]:

@@ -58,7 +58,12 @@ def decode(text: str | bytes) -> Any:
 
 def digest(canonical: bytes) -> bytes:
     """Return the first 16 bytes of SHA-256 over canonical bytes: what heads compare."""
-    return hashlib.sha256(canonical).digest()[:16]
+    return whole_digest(canonical)[:16]
+
+
+def whole_digest(canonical: bytes) -> bytes:
+    """Return SHA-256 over canonical bytes: what the chain of the ledger holds."""
+    return hashlib.sha256(canonical).digest()
 
 
 def params_digest(params: Mapping[str, Any]) -> str:

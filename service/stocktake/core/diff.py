@@ -36,6 +36,12 @@ _TELEMETRY = frozenset(words("metrics execution_duration computeDuration duratio
 _WRAPPERS = frozenset({"info", "properties", "systemData"})
 #: The names of fields that mean something to us.
 FIELDS = _IDENTITY | _STATE | _TELEMETRY
+#: What is gone because that which it belongs to is.
+_GO_WITH = {
+    Kind.CHILD_JOB: Kind.JOB,
+    Kind.ONLINE_DEPLOYMENT: Kind.ONLINE_ENDPOINT,
+    Kind.BATCH_DEPLOYMENT: Kind.BATCH_ENDPOINT,
+}
 _LIFECYCLE_PATHS = frozenset({"lifecycle_stage", "info.lifecycle_stage"})
 
 
@@ -80,13 +86,13 @@ def field_changes(before: Any, after: Any, path: str = "") -> Iterator[FieldChan
             one = before.get(name)
             if type(one) is str and one == after.get(name):
                 continue  # nearly all of a document, and nothing else in it compares as cheaply
-            step = _step(path, name)
+            where = step(path, name)
             if name not in after:
-                yield FieldChange(path=step, before=before[name], after=None)
+                yield FieldChange(path=where, before=before[name], after=None)
             elif name not in before:
-                yield FieldChange(path=step, before=None, after=after[name])
+                yield FieldChange(path=where, before=None, after=after[name])
             else:
-                yield from field_changes(before[name], after[name], step)
+                yield from field_changes(before[name], after[name], where)
     elif before != after or type(before) is not type(after) or _told_apart(before, after):
         yield FieldChange(path=path, before=before, after=after)
 
@@ -122,7 +128,8 @@ def story(kind: Kind, found: Difference, *, partition: str, parent: str | None) 
     """Name the larger change this one belongs to, if it says nothing of its own.
 
     Deleting or restoring an MLflow experiment does the same to every run in it; deleting a registered model removes
-    its versions; deleting a job its children; moving an alias shows on the model and on both versions.
+    its versions; deleting a job its children, an endpoint its deployments; moving an alias shows on the model and on
+    both versions.
     """
     if kind in PARTITIONED and partition:
         paths = {change.path for change in found.fields}
@@ -130,8 +137,8 @@ def story(kind: Kind, found: Difference, *, partition: str, parent: str | None) 
             found.type in (ChangeType.DELETED, ChangeType.RESTORED) and paths <= _LIFECYCLE_PATHS
         ):
             return Story(kind=Kind.EXPERIMENT, key=partition, type=found.type)
-    if kind == Kind.CHILD_JOB and parent and found.type == ChangeType.PURGED:
-        return Story(kind=Kind.JOB, key=parent, type=ChangeType.PURGED)
+    if kind in _GO_WITH and parent and found.type == ChangeType.PURGED:
+        return Story(kind=_GO_WITH[kind], key=parent, type=ChangeType.PURGED)
     if kind == Kind.MODEL_VERSION and parent:
         if found.type == ChangeType.PURGED:
             return Story(kind=Kind.REGISTERED_MODEL, key=parent, type=ChangeType.PURGED)
@@ -148,7 +155,8 @@ def author(document: Mapping[str, Any]) -> str | None:
     return value if isinstance(value, str) and value not in ("", "unknown") else None
 
 
-def _step(path: str, name: str) -> str:
+def step(path: str, name: str) -> str:
+    """The path of a name below another path."""
     if _SHORTHAND.match(name):
         return f"{path}.{name}" if path else name
     quoted = json.dumps(name, ensure_ascii=False)[1:-1].replace("'", "\\'").replace('\\"', '"')

@@ -20,6 +20,7 @@ import msgspec
 
 from stocktake.core import canonical, diff
 from stocktake.core.assets import ChangeType, Kind, Lifecycle, Mode, ScanState, ScopeState
+from stocktake.core.chain import salt_key
 from stocktake.core.words import words
 
 MARKER = re.compile(r"(\[redacted:[a-z\-]+:[0-9a-f]{12}\])")
@@ -67,6 +68,8 @@ class Remembered:
     def __init__(self, key: bytes, texts: Iterable[Text] = ()) -> None:
         self._installation = key
         self._key = canonical.raw_digest(b"remembered texts", key)
+        #: The key of the salts of what is rewritten when a value is removed.
+        self.salts = salt_key(key)
         self._texts = {one.mac: one for one in texts}
         self._cores: dict[bytes, list[Text]] = {}
         for one in self._texts.values():

@@ -7,13 +7,16 @@ what it does not yield counts as not so, and therefore it is asked only where wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from stocktake.core.assets import ChangeType, Kind
+from stocktake.core.diff import field_changes
 
 
 class Severity(StrEnum):
@@ -65,6 +68,8 @@ class Seen:
     state_before: str | None  # the state in the version that this change ended
     part_of: int | None = None  # the change that tells the story
     parts: int = 0  # changes that this one tells the story of
+    #: Of kinds that say what is production: what was deleted or purged, as it was; what is back, as it is.
+    document: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +82,21 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRule:
-    """A rule about single changes. `check` is given the evidence of the finding that there is, or None."""
+    """A rule about single changes. `check` is given the evidence of the finding that there is, or None; and, by their
+    names, those of its `parameters` that the configuration gives."""
 
     id: str
     severity: Severity
     words: Words
     kinds: Collection[Kind]
     types: Collection[ChangeType]
-    check: Callable[[Seen, Mapping[str, Any] | None], Verdict | None]
+    check: Callable[..., Verdict | None]
     opens_after: int = 1
     resolves_after: int = 1
     group: Group = Group.DRIFT
     for_teams: bool = False  # it makes no sense where one person works alone
     origin: str | None = None  # the file that it came from, of an operator's own rule
+    parameters: Collection[str] = ()
 
     def about(self, change: Seen) -> bool:
         """Whether a change is one that this rule looks at."""
@@ -97,9 +104,35 @@ class ChangeRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asks:
+    """A statement that goes by the configuration: `:name` in it stands for one of its parameters."""
+
+    template: str
+    parameters: Mapping[str, Any]  # as they are where the configuration says nothing
+
+    def statement(self, given: Mapping[str, Any] | None = None) -> str:
+        """The statement with those of its parameters that are given in place of its own, all written as literals."""
+        values = {name: (given or {}).get(name, own) for name, own in self.parameters.items()}
+        names = "|".join(sorted(values, key=len, reverse=True))
+        return re.sub(rf"(?<![:\w]):({names})\b", lambda hit: _literal(values[hit[1]]), self.template)
+
+
+def _literal(value: Any) -> str:
+    """A value as SQL. Colons are escaped: what looks like a parameter would be taken for one."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, timedelta):
+        return f"interval '{value.total_seconds()} seconds'"
+    if isinstance(value, str):
+        return "E'" + re.sub(r"[\\':;$]", lambda hit: f"\\x{ord(hit[0]):02x}", value) + "'"
+    return f"CAST(ARRAY[{', '.join(_literal(one) for one in value)}] AS text[])"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateRule:
     """A rule about how things stand: SQL that yields workspace, kind, key, evidence (jsonb); `:now` is the time.
 
+    A number `change` in the evidence is the change that it is about: who made that then stands at the finding.
     It is judged kind by kind (`kinds`), each where it was completely listed and `needs` were as well. A rule without
     kinds is about our own ledger, which is always whole: each judging is a look.
     """
@@ -115,6 +148,7 @@ class StateRule:
     group: Group = Group.DRIFT
     for_teams: bool = False
     origin: str | None = None
+    asks: Asks | None = None  # what the statement was made of, where it goes by the configuration
 
     @property
     def of_ledger(self) -> bool:
@@ -123,6 +157,18 @@ class StateRule:
 
 
 Rule = ChangeRule | StateRule
+
+
+def bound(rules: Iterable[Rule], given: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """The rules with those of their parameters that are given in place of their own."""
+    made: list[Rule] = []
+    for rule in rules:
+        if isinstance(rule, StateRule):
+            made.append(replace(rule, statement=rule.asks.statement(given)) if rule.asks is not None else rule)
+        else:
+            own = {name: given[name] for name in rule.parameters if name in given}
+            made.append(replace(rule, check=partial(rule.check, **own)) if own else rule)
+    return tuple(made)
 
 
 def facts(change: Seen) -> dict[str, Any]:
@@ -136,21 +182,42 @@ def facts(change: Seen) -> dict[str, Any]:
     }
 
 
+def _differs(_: str, first: Any, now: Any) -> bool:
+    return bool(first != now)
+
+
 def edited(
-    change: Seen, held: Mapping[str, Any] | None, matters: Callable[[Mapping[str, Any]], bool]
+    change: Seen,
+    held: Mapping[str, Any] | None,
+    matters: Callable[[Mapping[str, Any]], bool],
+    differs: Callable[[str, Any, Any], bool] = _differs,
 ) -> Verdict | None:
-    """Add the fields of a change to those that a finding holds already: what is again as it was at first drops out."""
-    known = {field["path"]: field for field in (held or {}).get("fields", ())}
+    """Add the fields of a change to those that a finding holds already: what is again as it was at first drops out,
+    or what `differs` (path, at first, now) says is no worse than that."""
+    known = {one["path"]: one for one in (held or {}).get("fields", ())}
     touched = False
-    for field in change.fields:
-        path = field["path"]
-        first = known[path]["before"] if path in known else field.get("before")
-        if path not in known and not matters(field):
+    for one in change.fields:
+        path = one["path"]
+        first = known[path]["before"] if path in known else one.get("before")
+        if path not in known and not matters(one):
             continue
         touched = True
         known.pop(path, None)
-        if first != field.get("after"):
-            known[path] = {"path": path, "before": first, "after": field.get("after")}
+        if differs(path, first, one.get("after")):
+            known[path] = {"path": path, "before": first, "after": one.get("after")}
     if not touched:
         return None
     return Verdict(holds=bool(known), evidence=facts(change) | {"fields": list(known.values())})
+
+
+def in_parts(change: Seen) -> Seen:
+    """The same change with its objects taken apart: an object that came, or went, is each of its fields."""
+    fields: list[Mapping[str, Any]] = []
+    for field in change.fields:
+        before, after = field.get("before"), field.get("after")
+        if isinstance(before, Mapping | None) and isinstance(after, Mapping | None):
+            parts = field_changes(before or {}, after or {}, field["path"])
+            fields += [{"path": one.path, "before": one.before, "after": one.after} for one in parts]
+        else:
+            fields.append(field)
+    return replace(change, fields=fields)

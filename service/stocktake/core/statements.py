@@ -11,7 +11,7 @@ _QUOTED = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _NOW = re.compile(r"(?<![:\w]):now\b")
-_SCHEMA = re.compile(r"\binventory\s*\.\s*", re.IGNORECASE)
+_SCHEMA = re.compile(r"\binventory\s*\.\s*(?!\w+\s*\()", re.IGNORECASE)  # of views: functions stay where they are
 
 
 def _outside(statement: str, change: Callable[[str], str], quoted: Callable[[str], str] = str) -> str:

@@ -25,6 +25,7 @@ def examine(
     watched = [one for one in settings.workspaces if names is None or one.name in names]
     written = machine.configuration(settings, environ)
     yield from (check for check in written if names is None or check.workspace in (None, *names))
+    yield from machine.rules(settings)
     yield from machine.disk(settings.data_dir)
     known: dict[str, WorkspaceStatus] = {}
     yield from machine.database(settings, environ, known)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, text
 
+from stocktake import ruling
 from stocktake.core.assets import Mode
 from stocktake.core.errors import ConfigError
 from stocktake.doctor import alerts
@@ -18,7 +19,7 @@ from stocktake.doctor.checks import Check, apart, fail, ok, warn
 from stocktake.making import address
 from stocktake.settings import Settings, WorkspaceSettings, check, present_key
 from stocktake.settings.timing import format_timing, period
-from stocktake.store import installation, migrate, standing
+from stocktake.store import finding_list, installation, migrate, standing
 from stocktake.store.claims import elsewhere
 from stocktake.wiring import open_database
 
@@ -43,6 +44,22 @@ def configuration(settings: Settings, environ: Mapping[str, str]) -> Iterator[Ch
     for problem in check(settings, environ):
         level = fail if problem.fatal else warn
         yield level("configuration", f"{problem.path} {problem.what}", f"{problem.next_step}.", problem.workspace)
+
+
+def rules(settings: Settings) -> Iterator[Check]:
+    """The rules that the configuration names are there, and the operator's own can be read."""
+    loaded = ruling.load(settings)
+    try:
+        ruling.refuse_unknown(settings, loaded)
+    except ConfigError as exc:
+        yield fail("rules", exc.what, "Correct the name: no scan begins before.")
+    if loaded.unread is not None:
+        yield warn("rules", loaded.unread, "Until then your own rules say nothing.")
+    for problem in loaded.problems:
+        yield warn("rules", str(problem), "Repair it; `stocktake rules check` looks deeper.")
+    own = sum(rule.origin is not None for rule in loaded.rules)
+    if own and not loaded.problems:
+        yield ok("rules", f"{own} of your own in {settings.rules.folder}")
 
 
 def disk(folder: Path) -> Iterator[Check]:
@@ -77,6 +94,7 @@ def database(
 
 
 def _server(which: str, engine: Engine, known: dict[str, standing.WorkspaceStatus]) -> Iterator[Check]:
+    failing: list[finding_list.NotJudged] = []
     with engine.connect() as connection:
         before = datetime.now(UTC)
         theirs: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
@@ -85,6 +103,7 @@ def _server(which: str, engine: Engine, known: dict[str, standing.WorkspaceStatu
         revision, wanted = migrate.current(connection), migrate.newest()
         if revision == wanted:
             known.update({one.name: one for one in standing.status(connection)})
+            failing = finding_list.failing(connection)
     good = f"{migrate.OLDEST_SERVER} to {migrate.NEWEST_SERVER}"
     if version < migrate.OLDEST_SERVER:
         yield fail("database", f"{which}, PostgreSQL {version}; stocktake needs {good}", "Use a newer server.")
@@ -101,6 +120,9 @@ def _server(which: str, engine: Engine, known: dict[str, standing.WorkspaceStatu
             f"the database {'is empty' if revision is None else f'is at {revision}'}; this version needs {wanted}",
             "Run `stocktake db upgrade`; `up`, `worker` and `scan` do it themselves.",
         )
+    for one in failing:
+        step = "What it had found stands as it was. Repair it (`stocktake rules check`), or switch it off."
+        yield warn("rules", f"{one.rule} fails: {one.error}", step, one.workspace)
     difference = (middle - theirs).total_seconds()
     if abs(difference) <= _CLOCK:
         yield ok("database clock", f"agrees with this machine's within {_CLOCK:.0f} s")

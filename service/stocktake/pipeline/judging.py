@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 _BATCH = 5_000
 
 
+_NO_WORDS = Words(**dict.fromkeys(Words.__slots__, ""))
+_SomeRule = TypeVar("_SomeRule", ChangeRule, StateRule)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
     """What a workspace is judged by."""
@@ -41,6 +45,11 @@ class RuleSet:
     broken: Mapping[str, str] = field(default_factory=dict)  # rules whose file is wrong, and what is
     off: Mapping[str, str] = field(default_factory=dict)  # rules that are switched off, and by what
     unread: str | None = None  # operators' rules could not be looked for: none of them is gone
+    only: Collection[str] | None = None  # of all these, judge by these alone this time
+
+    def asked(self, sort: type[_SomeRule]) -> list[_SomeRule]:
+        """The rules of a sort that are asked this time."""
+        return [one for one in self.rules if isinstance(one, sort) and (self.only is None or one.id in self.only)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +85,7 @@ class Judging:
                 return
             claims.fence(self.connection, self.claim)
             if gone:
-                ended = findings.end(self.connection, self.claim, gone, now=self.clock(), scan_id=self.claim.scan_id)
+                ended = findings.end(self.connection, self.claim, gone, now=self.clock())
                 judging.dismiss(self.connection, self.claim, gone)
                 self.moves.update({"resolved": ended} if ended else {})
             if lighter:
@@ -122,12 +131,11 @@ class Judging:
 
     def _changes(self, scan_id: int) -> bool:
         """Judge the next changes behind the cursors; say whether there may be more."""
-        rules = [one for one in self.ruleset.rules if isinstance(one, ChangeRule) and one.id not in self.errors]
         with self.connection.begin():
+            if not self._behind()[0]:
+                return False
             claims.fence(self.connection, self.claim)
-            cursors, failed = judging.cursors(self.connection, self.claim)
-            last = judging.last_change(self.connection, self.claim)
-            behind = [rule for rule in rules if cursors[rule.id] < last or rule.id in failed]
+            behind, cursors, last = self._behind()  # another pass may have judged them meanwhile
             if not behind:
                 return False
             start = min(cursors[rule.id] for rule in behind)
@@ -152,6 +160,14 @@ class Judging:
                 self.connection, self.claim, [rule.id for rule in behind if rule.id not in self.errors], reached
             )
             return reached < last
+
+    def _behind(self) -> tuple[list[ChangeRule], dict[str, int], int]:
+        """The rules that have changes to judge, or failed the last time; all cursors, and the last change."""
+        rules = [one for one in self.ruleset.asked(ChangeRule) if one.id not in self.errors]
+        cursors, failed = judging.cursors(self.connection, self.claim)
+        last = judging.last_change(self.connection, self.claim)
+        there = [one for one in rules if one.id in cursors]  # another version, without it, may have dismissed a rule
+        return [one for one in there if cursors[one.id] < last or one.id in failed], cursors, last
 
     def _change(
         self,
@@ -182,8 +198,8 @@ class Judging:
 
     def _states(self, scan_id: int) -> None:
         """Ask every rule what it yields, one query each, in a transaction that cannot write; write where it differs."""
-        todo = [one for one in self.ruleset.rules if isinstance(one, StateRule) and one.id not in self.errors]
-        if not todo and not self.ruleset.broken:
+        todo = [one for one in self.ruleset.asked(StateRule) if one.id not in self.errors]
+        if not (todo or self.ruleset.broken or self.ruleset.unread):
             return
         quiet: list[tuple[str, Look]] = []
         blind: dict[Unit, datetime | None] = {}  # what could not be looked at or not be asked, and when it last was
@@ -275,9 +291,12 @@ class Judging:
         with self.connection.begin():
             claims.fence(self.connection, self.claim)
             judging.looked(self.connection, self.claim, quiet, now)
-            if self.ruleset.broken:
+            if self.ruleset.broken or self.ruleset.unread:
                 for unit, at in judging.standings(self.connection, self.claim).items():
-                    if unit.rule in self.ruleset.broken and unit.kind:
+                    if unit.rule in rules and rules[unit.rule].words != _NO_WORDS:
+                        continue
+                    self.errors.setdefault(unit.rule, self.ruleset.unread or "its file cannot be read")
+                    if unit.kind:
                         blind[unit] = at.looked_at
                         rules[unit.rule] = _unreadable(unit, at)
             stale_after = self.ruleset.policy.stale_after
@@ -357,9 +376,8 @@ class Judging:
 
 def _unreadable(unit: Unit, at: Standing) -> StateRule:
     """What is known of a rule whose file cannot be read: enough to let its findings become stale."""
-    nothing = dict.fromkeys(Words.__slots__, "")
     severity = Severity(at.severity) if at.severity else Severity.WARNING
-    return StateRule(id=unit.rule, severity=severity, words=Words(**nothing), statement="")
+    return StateRule(id=unit.rule, severity=severity, words=_NO_WORDS, statement="")
 
 
 def _subject(change: Seen) -> findings.Subject:

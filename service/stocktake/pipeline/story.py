@@ -69,7 +69,10 @@ def scan(
     keeps a scan from beginning: a workspace that points elsewhere now, a secret that is missing.
     """
     number = epoch(redactor)
-    with claims.claimed(engine, name=workspace, source=source_name, uri=uri, mode=mode, epoch=number) as (conn, claim):
+    with claims.claimed(engine, name=workspace, source=source_name, uri=uri, mode=mode, epoch=number, key=key) as (
+        conn,
+        claim,
+    ):
         clock = DatabaseClock(conn)
         with conn.begin():  # after the claim: a redaction that comes later takes the claim away
             redactor = redactor.remembering(redactions.remembered(conn))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stocktake.core.rules import Group, Severity, StateRule, Words
 
+# A workspace that is deleted or moved cannot be seen either, and is no matter of rights.
 RULE = StateRule(
     id="access-lost",
     severity=Severity.CRITICAL,
@@ -20,7 +21,11 @@ RULE = StateRule(
         SELECT l.workspace, 'workspace' AS kind, l.workspace AS key,
             jsonb_build_object('trouble', l.trouble, 'whole', l.state = 'failed', 'kinds', b.kinds) AS evidence
         FROM last l LEFT JOIN blind b USING (workspace)
-        WHERE l.state = 'failed' OR b.kinds IS NOT NULL
+        WHERE (l.state = 'failed' OR b.kinds IS NOT NULL)
+            AND NOT EXISTS (SELECT 1 FROM inventory.workspace w
+                WHERE w.workspace = l.workspace AND w.lifecycle = 'deleted')
+            AND NOT EXISTS (SELECT 1 FROM inventory.discovered d
+                WHERE d.workspace = l.workspace AND d.standing IN ('deleted', 'soft-deleted', 'moved'))
     """,
     words=Words(
         title="A workspace cannot be looked at",
@@ -33,6 +38,7 @@ RULE = StateRule(
         " network, or start the server.",
         rollback="If a right was taken away on purpose, take the workspace out of the configuration: what is known"
         " stays.",
-        signal="It opens after two scans in a row that could not look, and resolves with the first that can.",
+        signal="It opens after two scans in a row that could not look, and resolves with the first that can. A"
+        " workspace that is known to be deleted, or to be at another address, lost no access: see workspace-deleted.",
     ),
 )

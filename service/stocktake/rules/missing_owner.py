@@ -14,7 +14,7 @@ RULE = StateRule(
     statement="""
         SELECT workspace, 'experiment' AS kind, key, jsonb_build_object('since', first_seen) AS evidence
         FROM inventory.experiment WHERE lifecycle = 'active' AND coalesce(owner, '') = ''
-            AND NOT (key = '0' AND name = 'Default')
+            AND coalesce(name, '') <> 'Default'
         UNION ALL
         SELECT workspace, 'registered_model', key, jsonb_build_object('since', first_seen)
         FROM inventory.registered_model WHERE lifecycle = 'active' AND coalesce(owner, '') = ''

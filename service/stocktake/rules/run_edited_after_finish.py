@@ -11,8 +11,10 @@ from stocktake.core.rules import ChangeRule, Seen, Severity, Verdict, Words, edi
 
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 _EVIDENCE = re.compile(r"(?:params|metrics|inputs|outputs|tags)\b|info\.(?:status|start_time|end_time)\Z")
-#: Names and descriptions prove nothing about a release.
-_WORDS = re.compile(r"tags\['mlflow\.(?:runName|note\.content)'\]")
+#: Names and descriptions prove nothing about a release; nor do the notes that Azure ML makes for itself, late as well.
+_WORDS = re.compile(
+    r"tags\['mlflow\.(?:runName|note\.content)'\]|tags(?:\.|\[')(?:_aml_system_|_azureml\.|azureml\.(?!git\.))"
+)
 
 
 def _matters(field: Mapping[str, Any]) -> bool:
@@ -33,7 +35,9 @@ RULE = ChangeRule(
     words=Words(
         title="A finished run was edited",
         why="A run that has ended is evidence: of a release, a comparison, an audit. MLflow lets anybody with write"
-        " access change its tags and add parameters and metrics for ever, and moves no timestamp when they do.",
+        " access change its tags and add parameters and metrics for ever, and moves no timestamp when they do. The"
+        " name, the description and the tags that Azure ML keeps for itself (_aml_system_..., azureml....) do not"
+        " count.",
         cli="stocktake history run KEY; stocktake changes --kind run --key KEY",
         rest="GET /api/2.0/mlflow/runs/get?run_id=KEY shows it as it is now; what it was before is in the evidence.",
         portal="MLflow: the run's page, Overview. Azure ML studio: Jobs, the job, Overview and Metrics.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -83,8 +83,8 @@ class CloudSettings(Model):
     )
 
 
-class AzureAccessSettings(Model):
-    """Who we are to Azure, and what is read of its workspaces."""
+class AzureIdentitySettings(Model):
+    """Who we are to Azure."""
 
     cloud: Literal["AzureCloud", "AzureChinaCloud", "AzureUSGovernment"] = Field(
         "AzureCloud", description="The cloud that the subscription is in."
@@ -112,6 +112,34 @@ class AzureAccessSettings(Model):
     )
     token_env: Variable | None = Field(None, description="Name of the environment variable with the bearer token.")
     ca_file: Path | None = Field(None, description="PEM file of authorities to trust besides the system's.")
+
+    @field_validator("client_certificate")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value if value is None else value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.custom_cloud is not None and "cloud" in self.model_fields_set:
+            raise ValueError("names both `cloud` and `custom_cloud`. Leave one of the two out")
+        takes = _TAKES[self.credential]
+        for name in ("tenant", "client_id", "client_secret_env", "client_certificate", "token_env"):
+            if getattr(self, name) is not None and name not in takes:
+                raise ValueError(f"has `{name}`, which `credential: {self.credential}` does not use. Leave one out")
+        if self.credential == "service-principal":
+            for name in ("tenant", "client_id"):
+                if getattr(self, name) is None:
+                    raise ValueError(f"signs in with `credential: service-principal`, which needs `{name}`. Add it")
+            if (self.client_secret_env is None) == (self.client_certificate is None):
+                raise ValueError("needs exactly one of `client_secret_env` and `client_certificate`. Name one")
+        if self.credential == "token" and self.token_env is None:
+            raise ValueError("signs in with `credential: token`, which needs `token_env`. Add it")
+        return self
+
+
+class AzureAccessSettings(AzureIdentitySettings):
+    """Who we are to Azure, and what is read of its workspaces."""
+
     mlflow: bool = Field(True, description="Whether experiments and runs are read from the workspace's MLflow server.")
     history: bool = Field(
         True,
@@ -140,29 +168,6 @@ class AzureAccessSettings(Model):
         timedelta(hours=1),
         description="How far back a hot pass looks again: clocks of machines that log runs may differ so much.",
     )
-
-    @field_validator("client_certificate")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return value if value is None else value.expanduser().absolute()
-
-    @model_validator(mode="after")
-    def _agree(self) -> AzureAccessSettings:
-        if self.custom_cloud is not None and "cloud" in self.model_fields_set:
-            raise ValueError("names both `cloud` and `custom_cloud`. Leave one of the two out")
-        takes = _TAKES[self.credential]
-        for name in ("tenant", "client_id", "client_secret_env", "client_certificate", "token_env"):
-            if getattr(self, name) is not None and name not in takes:
-                raise ValueError(f"has `{name}`, which `credential: {self.credential}` does not use. Leave one out")
-        if self.credential == "service-principal":
-            for name in ("tenant", "client_id"):
-                if getattr(self, name) is None:
-                    raise ValueError(f"signs in with `credential: service-principal`, which needs `{name}`. Add it")
-            if (self.client_secret_env is None) == (self.client_certificate is None):
-                raise ValueError("needs exactly one of `client_secret_env` and `client_certificate`. Name one")
-        if self.credential == "token" and self.token_env is None:
-            raise ValueError("signs in with `credential: token`, which needs `token_env`. Add it")
-        return self
 
 
 class _Place(Model):

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from stocktake.settings.alerting import variables
-from stocktake.settings.azure import AzureAccessSettings, AzureMlSettings
+from stocktake.settings.azure import AzureIdentitySettings, AzureMlSettings
 from stocktake.settings.environment import secret, unfit
 from stocktake.settings.models import MlflowSettings, Settings
 from stocktake.settings.scheduling import ScheduleSettings
@@ -63,6 +63,8 @@ def check(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
         found += _azureml(f"discovery[{number}].azureml", entry.azureml, environ)
         if entry.schedule is not None:
             found += _schedule(f"discovery[{number}].schedule", entry.schedule, settings)
+    if settings.evidence.container is not None:
+        found += _azureml("evidence.container", settings.evidence.container, environ)
     return found + list(_telemetry(settings, environ)) + list(_alerts(settings, environ))
 
 
@@ -103,7 +105,7 @@ def _azure_place(azureml: AzureMlSettings) -> tuple[str | None, ...]:
     return cloud, azureml.subscription, azureml.resource_group.casefold(), azureml.workspace.casefold()
 
 
-def _azureml(path: str, azureml: AzureAccessSettings, environ: Mapping[str, str]) -> Iterator[Problem]:
+def _azureml(path: str, azureml: AzureIdentitySettings, environ: Mapping[str, str]) -> Iterator[Problem]:
     for key in ("client_secret_env", "token_env"):
         name = getattr(azureml, key)
         if name is not None and (why := unfit(environ, name, token=key == "token_env")):
@@ -181,6 +183,12 @@ def _telemetry(settings: Settings, environ: Mapping[str, str]) -> Iterator[Probl
 def _alerts(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
     if settings.alerts is None:
         return
+    if settings.telemetry.azure_monitor is not None and settings.telemetry.azure_monitor.findings == "alert":
+        yield _odd(
+            "alerts",
+            "tells nobody: with `telemetry.azure_monitor.findings: alert` the alert rules of Azure do",
+            "Take one of the two out",
+        )
     for path, name in variables(settings.alerts):
         if why := unfit(environ, name, token=not path.endswith((".password_env", ".connection_string_env"))):
             yield _fatal(path, why, f"Set {name} to the secret alone")

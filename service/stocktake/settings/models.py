@@ -13,7 +13,9 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 from stocktake.settings.alerting import AlertSettings
 from stocktake.settings.azure import AzureMlSettings
 from stocktake.settings.discovery import DiscoverySettings
+from stocktake.settings.evidence import EvidenceSettings
 from stocktake.settings.fields import Http, Model, Pattern, Variable, WorkspaceName, address
+from stocktake.settings.hygiene import HygieneSettings
 from stocktake.settings.rules import RulesSettings
 from stocktake.settings.scheduling import ScheduleSettings
 from stocktake.settings.timing import Duration, Retention
@@ -121,6 +123,17 @@ class AzureMonitorSettings(Model):
     )
     credential: Literal["none", "entra"] = Field(
         "none", description="`entra` signs in with the identity of the machine where key-based ingestion is disabled."
+    )
+    findings: Literal["list", "alert", "off"] = Field(
+        "list",
+        description="`list`: each open finding is a custom event once a day, for the workbook. `alert`: the alert rules"
+        " of deploy/azure fire on them as well, and stocktake's own receivers are told nothing: never both.",
+    )
+    findings_at_most: int = Field(
+        1000,
+        ge=1,
+        le=2000,
+        description="So many findings are told a day, the worst first, and how many there are.",
     )
     live_metrics: bool = Field(False, description="Whether the live metrics stream is on. It sends every few seconds.")
 
@@ -320,12 +333,14 @@ class Settings(Model):
         description="Tags that name an owner; the first that is there wins, then the workspace's `owner`.",
     )
     production: ProductionSettings = Field(ProductionSettings(), description="Which model versions are production.")
+    hygiene: HygieneSettings = Field(HygieneSettings(), description="What the rules about good order go by.")
     rules: RulesSettings = Field(RulesSettings(), description="By which rules what is seen is judged.")
     guard: GuardSettings = Field(GuardSettings(), description="When removals are withheld.")
     alerts: AlertSettings | None = Field(None, description="Who is told of findings, and when. [default: nobody]")
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where metrics go.")
     web: WebSettings = Field(WebSettings(), description="The HTTP endpoint.")
     log: LogSettings = Field(LogSettings(), description="What is logged.")
+    evidence: EvidenceSettings = Field(EvidenceSettings(), description="Where heads of the evidence chain go.")
 
     _data_dir: Path = PrivateAttr(default=Path())
     _file: Path | None = PrivateAttr(default=None)
@@ -334,6 +349,11 @@ class Settings(Model):
     def data_dir(self) -> Path:
         """The folder of the embedded database and the installation key (not part of the file)."""
         return self._data_dir
+
+    @property
+    def azure_alerts(self) -> bool:
+        """Whether findings alert through the rules of Azure Monitor, and not through receivers of our own."""
+        return self.telemetry.azure_monitor is not None and self.telemetry.azure_monitor.findings == "alert"
 
     @property
     def file(self) -> Path | None:

@@ -15,9 +15,10 @@ from sqlalchemy import Connection, text
 
 from stocktake.core import canonical, diff
 from stocktake.core.assets import PIECEMEAL, Category, ChangeType, Difference, Kind, Lifecycle
+from stocktake.core.chain import LIFTED
 from stocktake.store.claims import Claim
 from stocktake.store.engine import driver
-from stocktake.store.publish import LIFTED, Staged, change, write_changes
+from stocktake.store.publish import Staged, change, write_changes
 
 _BLOCK = 1_000
 
@@ -121,7 +122,7 @@ def as_deleted(
             document = canonical.encode(canonical.decode(before) | {"lifecycle_stage": str(Lifecycle.DELETED)})
             made.append(
                 Staged(
-                    kind, key, partition, canonical.digest(document), b"\0" * 16, at, str(Lifecycle.DELETED),
+                    kind, key, partition, canonical.whole_digest(document), b"\0" * 16, at, str(Lifecycle.DELETED),
                     tuple(lifted), document, aside.encode() if aside else None, None, answered_at,
                 )
             )  # fmt: skip

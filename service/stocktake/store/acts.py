@@ -17,7 +17,9 @@ from sqlalchemy import Connection, text
 from stocktake.core import canonical
 from stocktake.core.actors import CLOCKS, TOLD, Act, Happened, Line, named
 from stocktake.core.assets import ChangeType
+from stocktake.core.chain import Sort, What
 from stocktake.core.errors import SourceError
+from stocktake.store import chain
 from stocktake.store.claims import Claim
 from stocktake.store.engine import driver
 
@@ -168,6 +170,11 @@ def name(connection: Connection, claim: Claim, so_far: Read, since: datetime) ->
     if found:
         with driver(connection).cursor() as cursor:
             cursor.executemany("UPDATE change SET actor = %s, actor_source = %s WHERE change_id = %s", found)
+        ids = [change_id for *_, change_id in found]
+        chain.amend(
+            driver(connection), What.NAMED, Sort.CHANGE, "change_id = ANY(%s) ORDER BY change_id", (ids,),
+            key=claim.salts, scan=claim.scan_id,
+        )  # fmt: skip
     return len(found)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import psycopg
@@ -15,8 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stocktake.core import canonical
 from stocktake.core.assets import Mode, ScanState
+from stocktake.core.chain import salt_key
 from stocktake.core.errors import ConfigError, Fenced, Stopped
-from stocktake.store.engine import trouble
+from stocktake.store import chain
+from stocktake.store.engine import driver, trouble
 
 #: First half of the two-part advisory lock keys of claims; the second is workspace and mode.
 LOCK = 0x73746B02
@@ -34,6 +36,7 @@ class Claim:
     token: uuid.UUID
     epoch: int
     began_at: datetime
+    salts: bytes = field(repr=False)  # the key of the salts of what it publishes
 
 
 class Busy(Exception):
@@ -77,7 +80,7 @@ def elsewhere(name: str, known: str, uri: str) -> ConfigError:
 
 @contextmanager
 def claimed(
-    engine: Engine, *, name: str, source: str, uri: str, mode: Mode, epoch: int
+    engine: Engine, *, name: str, source: str, uri: str, mode: Mode, epoch: int, key: bytes
 ) -> Iterator[tuple[Connection, Claim]]:
     """Claim a workspace for one scan and open its row in the ledger. Raises Busy when somebody else is at it.
 
@@ -85,17 +88,17 @@ def claimed(
     nobody. The token says who may publish: a holder that was stopped and continued finds its token replaced.
     """
     with engine.connect() as connection:
-        key = {"space": LOCK, "key": 0}
+        lock = {"space": LOCK, "key": 0}
         with connection.begin():
             wid = _workspace_id(connection, name, source, uri)
-            key["key"] = wid * 2 + (1 if mode == Mode.SWEEP else 0)
+            lock["key"] = wid * 2 + (1 if mode == Mode.SWEEP else 0)
         with connection.begin():
-            if not connection.execute(text("SELECT pg_try_advisory_lock(:space, :key)"), key).scalar_one():
+            if not connection.execute(text("SELECT pg_try_advisory_lock(:space, :key)"), lock).scalar_one():
                 raise Busy(f"another process is taking stock of {name} ({mode}) right now")
         sound = False  # whether the session can still be talked to
         try:
             with connection.begin():
-                claim = _open(connection, wid, name, source, mode, epoch)
+                claim = _open(connection, wid, name, source, mode, epoch, salt_key(key))
             try:
                 yield connection, claim
                 sound = True
@@ -109,27 +112,33 @@ def claimed(
                 raise
         finally:
             if sound:
-                _release(connection, key)
+                _release(connection, lock)
             # The lock and the temporary tables of the scan go with the session: never hand it back to the pool.
             connection.invalidate()
 
 
-def _release(connection: Connection, key: Mapping[str, int]) -> None:
+def _release(connection: Connection, lock: Mapping[str, int]) -> None:
     """Give the lock back by word: the server notices a closed connection a moment later, and whoever comes at once
     would be told that somebody is at it."""
     with contextlib.suppress(SQLAlchemyError, psycopg.Error), connection.begin():
-        connection.execute(text("SELECT pg_advisory_unlock(:space, :key)"), key)
+        connection.execute(text("SELECT pg_advisory_unlock(:space, :key)"), lock)
 
 
-def _open(connection: Connection, wid: int, name: str, source: str, mode: Mode, epoch: int) -> Claim:
-    connection.execute(
+def _open(
+    connection: Connection, wid: int, name: str, source: str, mode: Mode, epoch: int, salts: bytes
+) -> Claim:  # fmt: skip
+    _lock(connection, wid, mode)
+    chain.begin(driver(connection), wid, salts)
+    abandoned = connection.execute(
         text(
             "UPDATE scan SET state = :abandoned, finished_at = clock_timestamp(), error = coalesce(error,"
             " 'the worker went away before the scan was done'), next_step = :next_step"
             " WHERE workspace_id = :wid AND mode = :mode AND state = 'running'"
         ),
         {"abandoned": ScanState.ABANDONED, "wid": wid, "mode": mode, "next_step": _GOES_ON},
-    )
+    ).rowcount
+    if abandoned:
+        chain.settle(driver(connection), wid, salts, scan=0, closing=False)
     token = uuid.uuid4()
     scan_id, began_at = connection.execute(
         text(
@@ -148,7 +157,14 @@ def _open(connection: Connection, wid: int, name: str, source: str, mode: Mode, 
         {"wid": wid, "mode": mode, "token": token, "scan": scan_id},
     )
     return Claim(
-        workspace_id=wid, workspace=name, mode=mode, scan_id=scan_id, token=token, epoch=epoch, began_at=began_at
+        workspace_id=wid,
+        workspace=name,
+        mode=mode,
+        scan_id=scan_id,
+        token=token,
+        epoch=epoch,
+        began_at=began_at,
+        salts=salts,
     )
 
 
@@ -156,8 +172,9 @@ def _give_up(engine: Engine, claim: Claim, why: Exception) -> None:
     """Say in the ledger why a scan was left, if the database still answers and nobody took the scan over."""
     ours = isinstance(why, Stopped)  # the words of others may hold anything
     reason = canonical.escape((str(why) if ours else trouble(why)) or type(why).__name__)[:2000]
-    with contextlib.suppress(SQLAlchemyError), engine.begin() as connection:
-        connection.execute(
+    with contextlib.suppress(SQLAlchemyError, psycopg.Error), engine.begin() as connection:
+        _lock(connection, claim.workspace_id, claim.mode)
+        left = connection.execute(
             text(
                 "UPDATE scan SET state = :state, finished_at = clock_timestamp(), error = :error,"
                 " next_step = :next_step WHERE scan_id = :scan AND state = 'running'"
@@ -170,18 +187,23 @@ def _give_up(engine: Engine, claim: Claim, why: Exception) -> None:
                 "scan": claim.scan_id,
                 "token": claim.token,
             },
-        )
+        ).rowcount
+        if left:
+            chain.settle(driver(connection), claim.workspace_id, claim.salts, scan=claim.scan_id, closing=False)
 
 
 def fence(connection: Connection, claim: Claim) -> None:
     """Lock the claim and the workspace for this transaction; raise Fenced when the token is no longer ours."""
-    token = connection.execute(
-        text("SELECT token FROM claim WHERE workspace_id = :wid AND mode = :mode FOR UPDATE"),
-        {"wid": claim.workspace_id, "mode": claim.mode},
-    ).scalar()
-    if token != claim.token:
+    if _lock(connection, claim.workspace_id, claim.mode) != claim.token:
         raise Fenced(f"scan {claim.scan_id} of {claim.workspace} was taken over by another worker")
+
+
+def _lock(connection: Connection, wid: int, mode: Mode) -> uuid.UUID | None:
+    """Lock the claim and then the workspace for this transaction; return whose token the claim has."""
+    token: uuid.UUID | None = connection.execute(
+        text("SELECT token FROM claim WHERE workspace_id = :wid AND mode = :mode FOR UPDATE"),
+        {"wid": wid, "mode": mode},
+    ).scalar()
     # A hot pass and a sweep of one workspace publish one after the other, never interleaved.
-    connection.execute(
-        text("SELECT 1 FROM workspace WHERE workspace_id = :wid FOR NO KEY UPDATE"), {"wid": claim.workspace_id}
-    )
+    connection.execute(text("SELECT 1 FROM workspace WHERE workspace_id = :wid FOR NO KEY UPDATE"), {"wid": wid})
+    return token

@@ -100,6 +100,22 @@ def found(connection: Connection) -> list[Found]:
     return [_found(row) for row in rows]
 
 
+def to_look_at_once_more(connection: Connection) -> set[str]:
+    """Workspaces that discovery found deleted, and that no scan has looked at since: their own history, and what the
+    rules say of them, must tell how they ended. Of one that was moved, where a scan took it for deleted meanwhile."""
+    rows = connection.execute(
+        text(
+            "SELECT d.name FROM discovered d JOIN workspace w ON w.name = d.name WHERE (d.standing = 'deleted'"
+            " OR d.standing = 'moved' AND EXISTS (SELECT 1 FROM finding f WHERE f.workspace_id = w.workspace_id"
+            " AND f.rule = 'workspace-deleted' AND f.state <> 'resolved'))"
+            " AND EXISTS (SELECT 1 FROM scan s WHERE s.workspace_id = w.workspace_id)"
+            " AND NOT EXISTS (SELECT 1 FROM scan s WHERE s.workspace_id = w.workspace_id"
+            " AND coalesce(s.last_began_at, s.began_at) > d.since AND s.state NOT IN ('running', 'abandoned'))"
+        )
+    )
+    return set(rows.scalars())
+
+
 def has_events(connection: Connection) -> bool:
     """Whether anything ever happened to a found workspace."""
     return connection.execute(text("SELECT 1 FROM discovery_event LIMIT 1")).first() is not None

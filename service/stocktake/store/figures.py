@@ -9,6 +9,8 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScopeState
+from stocktake.core.findings import State
+from stocktake.store import finding_list
 from stocktake.telemetry.figures import KindFigures, WorkspaceFigures
 
 #: Kinds that every hot pass lists completely; the others are complete once a sweep.
@@ -74,7 +76,48 @@ def workspace_figures(
         watched_since=row.created_at,
         observable=row.unobservable_since is None,
         kinds=kinds,
+        findings=_findings(connection, row.workspace_id),
+        not_judged=len({one.rule for one in finding_list.not_judged(connection, [workspace])}),
     )
+
+
+def _findings(connection: Connection, workspace_id: int) -> dict[tuple[str, str], dict[State, int]]:
+    found: dict[tuple[str, str], dict[State, int]] = defaultdict(dict)
+    for rule, severity, state, number in connection.execute(
+        text(
+            "SELECT rule, severity, state, count(*) FROM finding WHERE workspace_id = :wid"
+            " GROUP BY rule, severity, state"
+        ),
+        {"wid": workspace_id},
+    ):
+        found[rule, severity][State(state)] = number
+    return found
+
+
+def last_event(connection: Connection) -> int:
+    """The last entry in the history of findings, 0 without any."""
+    return int(connection.execute(text("SELECT coalesce(max(event_id), 0) FROM finding_event")).scalar_one())
+
+
+def transitions(connection: Connection, workspace: str, after: int) -> tuple[dict[tuple[str, str, str], int], int]:
+    """Count, of a workspace's findings, the moves from state to state behind an entry of their history, by rule,
+    severity and the state moved to; and say which entry was the last. Those of one workspace are written one after the
+    other, under its lock."""
+    counts: dict[tuple[str, str, str], int] = defaultdict(int)
+    reached = after
+    for rule, severity, state, number, last in connection.execute(
+        text(
+            "SELECT f.rule, f.severity, e.after, count(*) FILTER (WHERE e.before IS DISTINCT FROM e.after),"
+            " max(e.event_id) FROM finding_event e JOIN finding f USING (finding_id) JOIN workspace w"
+            " USING (workspace_id) WHERE e.event_id > :after AND w.name = :workspace"
+            " GROUP BY f.rule, f.severity, e.after"
+        ),
+        {"after": after, "workspace": workspace},
+    ):
+        if number:
+            counts[rule, severity, state] = number
+        reached = max(reached, last)
+    return dict(counts), reached
 
 
 def scan_changes(connection: Connection, scan_id: int) -> dict[tuple[Kind, ChangeType, Category], int]:

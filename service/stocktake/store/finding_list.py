@@ -14,6 +14,9 @@ from stocktake.core.findings import LIVE, State, acknowledge
 from stocktake.store import findings
 from stocktake.store.history import stream
 
+#: Where a finding stands that somebody has to do something about.
+TOLD = (State.OPEN, State.ACKNOWLEDGED, State.STALE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
@@ -132,6 +135,29 @@ def shown(connection: Connection, finding_id: int) -> FindingRow | None:
     )
 
 
+def number(connection: Connection, states: Sequence[str]) -> int:
+    """How many findings stand so."""
+    return int(
+        connection.execute(
+            text("SELECT count(*) FROM finding WHERE state = ANY(:states)"), {"states": [str(one) for one in states]}
+        ).scalar_one()
+    )
+
+
+def about(connection: Connection, workspace: str, kind: str, key: str) -> Iterator[FindingRow]:
+    """Yield every finding about an asset, resolved ones too, with their histories, oldest first."""
+    numbers = connection.execute(
+        text(
+            "SELECT f.finding_id FROM finding f JOIN workspace w USING (workspace_id) WHERE w.name = :workspace"
+            " AND f.kind = :kind AND f.key = :key ORDER BY f.finding_id"
+        ),
+        {"workspace": workspace, "kind": kind, "key": canonical.escape(key)},
+    ).scalars()
+    for number in numbers.all():
+        if (row := shown(connection, number)) is not None:
+            yield row
+
+
 def not_judged(connection: Connection, workspaces: Sequence[str] | None = None) -> list[NotJudged]:
     """Which rules say nothing of a kind that is listed, because it was never completely seen; and which fail."""
     rows = connection.execute(
@@ -161,6 +187,12 @@ def failing(connection: Connection) -> list[NotJudged]:
     """Which rules fail, each once for a workspace."""
     found = {(one.workspace, one.rule): one for one in not_judged(connection) if one.error is not None}
     return list(found.values())
+
+
+def has_findings(connection: Connection, rule: str) -> bool:
+    """Whether a rule that may be there no more ever found something."""
+    found = connection.execute(text("SELECT 1 FROM finding WHERE rule = :rule LIMIT 1"), {"rule": rule}).first()
+    return found is not None
 
 
 def judged(connection: Connection, workspaces: Sequence[str] | None = None) -> bool:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from stocktake.core import canonical
 from stocktake.core.findings import Finding, State, close
-from stocktake.core.rules import ChangeRule, Rule, StateRule
+from stocktake.core.rules import Rule, StateRule
 from stocktake.core.statements import asks_now, bindable
 from stocktake.store.claims import Claim
 from stocktake.store.judging import Unit
@@ -257,6 +257,12 @@ def columns(finding: Finding) -> dict[str, Any]:
     return values | {"state": str(finding.state), "evidence": canonical.encode(finding.evidence).decode()}
 
 
+def _change(evidence: Mapping[str, Any]) -> int | None:
+    """The change that a finding is about, where its evidence names one: who made that is told by the view."""
+    number = evidence.get("change")
+    return number if type(number) is int else None
+
+
 def _rows(names: Mapping[str, str]) -> str:
     """Arrays as rows: names and types of the columns."""
     arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in names.items())
@@ -328,7 +334,7 @@ def _row(draft: Draft) -> dict[str, Any]:
         "severity": str(draft.rule.severity),
         "kind": draft.subject.kind,
         "key": draft.subject.key,
-        "change_id": draft.finding.evidence.get("change") if isinstance(draft.rule, ChangeRule) else None,
+        "change_id": _change(draft.finding.evidence),
     }
 
 
@@ -383,7 +389,7 @@ def record(
     _record(connection, [(finding_id, before, after)], at=at, scan_id=scan_id, actor=actor, reason=reason)
 
 
-def end(connection: Connection, claim: Claim, gone: Mapping[Unit, str], *, now: datetime, scan_id: int) -> int:
+def end(connection: Connection, claim: Claim, gone: Mapping[Unit, str], *, now: datetime) -> int:
     """End the findings of units that are judged no more, each with an event that says why; how many there were."""
     ended = 0
     for reason, several in groupby(sorted(gone, key=lambda unit: gone[unit]), key=lambda unit: gone[unit]):
@@ -404,11 +410,11 @@ def end(connection: Connection, claim: Claim, gone: Mapping[Unit, str], *, now: 
         closed = [(each.id, each.finding, close(each.finding, now)) for each in known if each.finding.opened_at]
         connection.execute(
             text(
-                "UPDATE finding SET state = 'resolved', since = :now, resolved_at = :now, held = 0, clear = 0,"
-                " scan_id = :scan WHERE finding_id = ANY(:ids)"
+                "UPDATE finding SET state = 'resolved', since = :now, resolved_at = :now, held = 0, clear = 0"
+                " WHERE finding_id = ANY(:ids)"
             ),
-            {"now": now, "scan": scan_id, "ids": [number for number, _, _ in closed]},
+            {"now": now, "ids": [number for number, _, _ in closed]},
         )
-        _record(connection, closed, at=now, scan_id=scan_id, actor="stocktake", reason=reason)
+        _record(connection, closed, at=now, scan_id=None, actor="stocktake", reason=reason)
         ended += len(closed)
     return ended

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from stocktake.core import canonical
 from stocktake.core.assets import ChangeType, Kind
+from stocktake.core.production import ENDPOINTS
 from stocktake.core.rules import ChangeRule, Rule, Seen, StateRule
 from stocktake.store.claims import Claim
 
@@ -157,6 +158,9 @@ def advance(connection: Connection, claim: Claim, rules: Collection[str], reache
 _CHANGES = """
 SELECT c.change_id, c.kind, a.key, c.name, c.type, c.fields, c.not_before, c.not_after,
     c.scan_id, c.part_of, p.state AS state_before, c.recorded_at,
+    CASE WHEN c.kind <> ALL(:serving) THEN NULL WHEN c.type IN ('deleted', 'purged') THEN p.document
+        WHEN c.type = 'restored' THEN (SELECT n.document FROM version n WHERE n.asset_id = c.asset_id
+            AND n.valid_from = c.at) END AS document,
     (SELECT count(*) FROM change i WHERE i.part_of = c.change_id) AS parts
 FROM change c JOIN asset a USING (asset_id)
 LEFT JOIN version p ON p.asset_id = c.asset_id AND p.valid_to = c.at
@@ -164,6 +168,10 @@ WHERE c.workspace_id = :wid AND c.change_id > :after AND c.change_id <= :last
     AND c.kind = ANY(:kinds) AND c.type = ANY(:types)
 ORDER BY c.change_id LIMIT :limit
 """
+
+
+#: Kinds whose documents say what is production.
+_SERVING = (Kind.REGISTERED_MODEL, Kind.MODEL_VERSION, *ENDPOINTS)
 
 
 def changes_after(
@@ -186,6 +194,7 @@ def changes_after(
             "kinds": sorted({str(kind) for rule in rules for kind in rule.kinds}),
             "types": sorted({str(one) for rule in rules for one in rule.types}),
             "limit": limit,
+            "serving": [str(kind) for kind in _SERVING],
         },
     ).all()
     seen = [
@@ -204,6 +213,7 @@ def changes_after(
                 state_before=row.state_before,
                 part_of=row.part_of,
                 parts=row.parts,
+                document=canonical.decode(row.document) if row.document is not None else None,
             ),
             row.recorded_at,
         )
@@ -250,10 +260,11 @@ def looks(
     now: datetime,
 ) -> list[Look]:
     """How completely what a rule needs was seen, for each kind that it is about."""
+    there = [unit for unit in units(rule) if unit in standing]  # another version, without it, may have dismissed it
     if rule.of_ledger:
-        return [Look(kind=Kind.WORKSPACE, before=standing[units(rule)[0]].looked_at, first=False, seen=now)]
+        return [Look(kind=one.kind, before=standing[one].looked_at, first=False, seen=now) for one in there]
     found = []
-    for unit in units(rule):
+    for unit in there:
         needed = {unit.kind, *(str(one) for one in rule.needs)}
         seen = min(complete[one] for one in needed) if needed <= complete.keys() else None
         at = standing[unit]
@@ -299,7 +310,7 @@ def failed(connection: Connection, claim: Claim, errors: Mapping[str, str], now:
         text(
             "UPDATE judging j SET error = n.error, failed_since = coalesce(j.failed_since, :now)"
             " FROM unnest(CAST(:rules AS text[]), CAST(:errors AS text[])) AS n (rule, error)"
-            " WHERE j.workspace_id = :wid AND j.rule = n.rule"
+            " WHERE j.workspace_id = :wid AND j.rule = n.rule AND j.error IS DISTINCT FROM n.error"
         ),
         {
             "now": now,

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from stocktake.core import canonical
 from stocktake.core.assets import Kind, Mode, ScanState, Scope, ScopeState
 from stocktake.core.words import words
+from stocktake.store import chain
 from stocktake.store.claims import Claim
 from stocktake.store.engine import copy_rows, driver
 
@@ -177,8 +178,10 @@ def finish(connection: Connection, claim: Claim, outcome: Outcome) -> tuple[int,
     )
     if claim.mode == Mode.SWEEP:
         connection.execute(text(_FORGET_SCOPES), {"wid": claim.workspace_id})
-    if claim.mode == Mode.HOT and not any(outcome.counts.get(name) for name in (*_EVENTS, "rebased")):
-        return _fold(connection, claim), finished
+    quiet = claim.mode == Mode.HOT and not any(outcome.counts.get(name) for name in (*_EVENTS, "rebased"))
+    if quiet and (twin := _fold(connection, claim)) is not None:
+        return twin, finished
+    chain.settle(driver(connection), claim.workspace_id, claim.salts, scan=claim.scan_id)
     return claim.scan_id, finished
 
 
@@ -215,16 +218,17 @@ WHERE n.scan_id = :scan AND p.workspace_id = n.workspace_id AND p.mode = 'hot' A
 """
 
 
-def _fold(connection: Connection, claim: Claim) -> int:
+def _fold(connection: Connection, claim: Claim) -> int | None:
     twin = connection.execute(text(_TWIN), {"scan": claim.scan_id}).scalar()
     if twin is None:
-        return claim.scan_id
+        return None
     given = {"twin": twin, "scan": claim.scan_id, "wid": claim.workspace_id}
     connection.execute(
         text(
             "UPDATE scan p SET passes = p.passes + 1, last_began_at = n.began_at, last_finished_at = n.finished_at,"
             " seen = n.seen, requests = p.requests + n.requests, bytes_read = p.bytes_read + n.bytes_read,"
-            " throttled = p.throttled + n.throttled FROM scan n WHERE p.scan_id = :twin AND n.scan_id = :scan"
+            " throttled = p.throttled + n.throttled, chained = least(p.chained, 1)"
+            " FROM scan n WHERE p.scan_id = :twin AND n.scan_id = :scan"
         ),
         given,
     )

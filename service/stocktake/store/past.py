@@ -31,21 +31,22 @@ class Table:
 
     rows: str
     then: Mapping[str, str]
-    also: str | None = None  # further rows, whose columns stand as they are
 
 
 def _until(column: str) -> str:
     return f"CASE WHEN {column} <= {_AT} THEN {column} END"
 
 
+#: Of `version` there are two: what was open then, which has no end, for views that ask for open ones; and what had
+#: begun by then. Both are plain, so that the planner finds them by the indexes that the views rely on (of what is open
+#: still by version_open, of what ended since by version_closed, one asset's by the primary key).
+_OPEN = "version_open"
 _TABLES = {
-    # What was open then has no end; what had ended is told by a branch of its own, which the planner leaves out where
-    # a view asks for open ones.
-    "version": Table(
+    _OPEN: Table(
         f"{_HERE} AND valid_from <= {_AT} AND (valid_to IS NULL OR valid_to > {_AT})",
         {"valid_to": "CAST(NULL AS timestamptz)"},
-        f"{_HERE} AND valid_to <= {_AT}",
     ),
+    "version": Table(f"{_HERE} AND valid_from <= {_AT}", {"valid_to": _until("valid_to")}),
     "asset": Table(f"{_HERE} AND first_seen <= {_AT}", {"gone_at": _until("gone_at")}),
     "workspace": Table(_HERE, {"unobservable_since": _until("unobservable_since")}),
     "scan": Table(
@@ -191,9 +192,11 @@ def _view(connection: Connection, view: str, made: set[str]) -> None:
         if hit["schema"] == "inventory":
             _view(connection, name, made)
             return f"pg_temp.{name}{gap}{word}"
-        _shadow(connection, name, made, view)
-        alias = "" if word and word.upper() not in _NO_ALIAS else f" {name}"
-        return f"pg_temp.past_{name}{alias}{gap}{word}"
+        named = bool(word) and word.upper() not in _NO_ALIAS
+        alias = word if named else name
+        table = _OPEN if name == "version" and f"{alias}.valid_to IS NULL" in definition else name
+        _shadow(connection, table, made, view)
+        return f"pg_temp.past_{table}{'' if named else f' {name}'}{gap}{word}"
 
     body = moved(definition.strip().rstrip(";"), _RELATION, put)
     made.add(view)
@@ -210,19 +213,18 @@ def _shadow(connection: Connection, name: str, made: set[str], view: str = "") -
     elif name not in _TABLES:
         raise NoPast(f"reads inventory.{view}, of which only the present is kept: it cannot be tried")
     else:
+        source = "version" if name == _OPEN else name
         columns = connection.execute(
             text(
                 "SELECT attname FROM pg_attribute WHERE attrelid = CAST(:name AS regclass) AND attnum > 0"
                 " AND NOT attisdropped ORDER BY attnum"
             ),
-            {"name": f"public.{name}"},
+            {"name": f"public.{source}"},
         ).scalars()
         names = list(columns)
         table = _TABLES[name]
         then = ", ".join(f"{table.then[one]} AS {one}" if one in table.then else one for one in names)
-        body = f"SELECT {then} FROM public.{name} WHERE {table.rows}"
-        if table.also is not None:
-            body += f" UNION ALL SELECT {', '.join(names)} FROM public.{name} WHERE {table.also}"
+        body = f"SELECT {then} FROM public.{source} WHERE {table.rows}"
     made.add(shadow)
     connection.exec_driver_sql(f"CREATE TEMPORARY VIEW {shadow} AS {body}")
 

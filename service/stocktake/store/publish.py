@@ -7,9 +7,9 @@ the database once, straight into `version`: what is judged in SQL is a narrow st
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 
 from stocktake.core import canonical, diff
 from stocktake.core.assets import PIECEMEAL, Asset, Category, ChangeType, Difference, Kind, Lifecycle
-from stocktake.core.words import words
+from stocktake.core.chain import LIFTED, Row, Sort, What, micros, version_body
+from stocktake.store import chain
 from stocktake.store.claims import Claim
 from stocktake.store.engine import copy_rows, driver
 
@@ -26,10 +27,6 @@ from stocktake.store.engine import copy_rows, driver
 #: by this margin for clocks that differ: otherwise the asset may merely have become visible.
 _CLOCK_MARGIN = "1 hour"
 
-#: What is lifted out of a document into columns of `version`, in the order of Staged.lifted.
-LIFTED = words(
-    "name state owner parent run created_at started_at ended_at artifact_uri code_version data_version params_digest"
-)
 _NAME, _PARENT, _CREATED_AT = (LIFTED.index(name) for name in ("name", "parent", "created_at"))
 
 
@@ -39,7 +36,7 @@ class Staged(msgspec.Struct, frozen=True, gc=False):
     kind: str
     key: str
     partition: str
-    digest: bytes
+    whole: bytes  # the whole digest of the document
     raw_digest: bytes
     observed_at: datetime
     lifecycle: str
@@ -49,6 +46,11 @@ class Staged(msgspec.Struct, frozen=True, gc=False):
     actor: str | None  # who made it, as the client claimed
     answered_at: datetime  # the state held at some moment between observed_at and this
     confirmed: bool = False  # it was asked for by id, alone: what it shows is believed
+
+    @property
+    def digest(self) -> bytes:
+        """The digest that heads compare."""
+        return self.whole[:16]
 
 
 def staged(
@@ -64,7 +66,7 @@ def staged(
         texts = tuple(text and canonical.escape(text) for text in texts)
     key, partition, name, state, owner, parent, run, artifact_uri, code_version, data_version, author = texts
     return Staged(
-        str(asset.kind), key or "", partition or "", canonical.digest(document), raw_digest, observed_at,
+        str(asset.kind), key or "", partition or "", canonical.whole_digest(document), raw_digest, observed_at,
         str(asset.lifecycle),
         (name, state, owner, parent, run, asset.created_at, asset.started_at, asset.ended_at, artifact_uri,
          code_version, data_version, asset.params_digest),
@@ -131,9 +133,11 @@ def publish(
         )
     ]
     done.counts.update(what for *_, what in judged if what in ("baseline", "rebased", "created"))
-    _copy_changes(raw, (_created(claim, s, asset_id, at) for s, asset_id, at, what in judged if what == "created"))
+    members = list[Row]()
+    created = (_created(claim, s, asset_id, at) for s, asset_id, at, what in judged if what == "created")
+    _copy_changes(raw, created, members)
     compared = {a: (s, at) for s, a, at, what in judged if what in _COMPARED}
-    counts, doubted = _write_differences(raw, claim, compared, clean)
+    counts, doubted = _write_differences(raw, claim, compared, clean, members)
     done.counts += counts
     if doubted:  # as if it had not been seen: a scope that ends asks for it by id
         raw.execute("DELETE FROM stage WHERE asset_id = ANY(%s)", (list(doubted),))
@@ -145,6 +149,8 @@ def publish(
         raw.execute(_ADVANCE_HEADS, given)
         raw.execute("DELETE FROM withheld w USING stage s WHERE w.asset_id = s.asset_id")
     copy_rows(raw, "version", _VERSION, (_version(claim, s, asset_id) for s, asset_id, _, _ in judged))
+    members += _members(claim, ((s, asset_id) for s, asset_id, _, _ in judged))
+    chain.append(raw, claim.workspace_id, What.PUBLISHED, members, key=claim.salts, scan=claim.scan_id)
     tell_stories(raw, claim, first)
     raw.execute("TRUNCATE stage")
     return done
@@ -256,6 +262,19 @@ def _version(claim: Claim, s: Staged, asset_id: int) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def _members(claim: Claim, published: Iterable[tuple[Staged, int]]) -> Iterator[Row]:
+    """What the chain holds of states."""
+    scan_id, before, at, sort = claim.scan_id, None, 0, Sort.VERSION
+    for s, asset_id in published:
+        if s.observed_at is not before:  # the items of a page share it
+            before = s.observed_at
+            at, valid_from = micros(before), before.astimezone(UTC)
+        yield (
+            sort, asset_id, at,
+            version_body(asset_id, valid_from, scan_id, s.kind, s.key, s.partition, s.lifecycle, s.lifted, s.whole),
+        )  # fmt: skip
+
+
 def _created(claim: Claim, s: Staged, asset_id: int, not_before: datetime | None) -> tuple[Any, ...]:
     source = "user_id, as the client claimed" if s.actor is not None else None
     return (
@@ -266,7 +285,7 @@ def _created(claim: Claim, s: Staged, asset_id: int, not_before: datetime | None
 
 def _write_differences(
     raw: psycopg.Connection[Any], claim: Claim, compared: dict[int, tuple[Staged, datetime | None]],
-    clean: Callable[[Any], Any],
+    clean: Callable[[Any], Any], members: list[Row],
 ) -> tuple[Counter[str], set[int]]:  # fmt: skip
     """Compare changed documents with their predecessors in pure code, and write the changes. Streams both ways.
 
@@ -309,7 +328,7 @@ def _write_differences(
                         claim, asset_id, s.kind, s.observed_at, not_before, s.answered_at, s.lifted[_NAME], found, told
                     )
                 )
-            _copy_changes(raw, changes)
+            _copy_changes(raw, changes, members)
     return counts, doubted
 
 
@@ -328,13 +347,21 @@ def change(
 
 def write_changes(raw: psycopg.Connection[Any], claim: Claim, rows: Sequence[tuple[Any, ...]]) -> None:
     """Write changes, and fold those that a larger one explains."""
-    first = _last_change(raw)
-    _copy_changes(raw, rows)
+    first, members = _last_change(raw), list[Row]()
+    _copy_changes(raw, rows, members)
+    chain.append(raw, claim.workspace_id, What.PUBLISHED, members, key=claim.salts, scan=claim.scan_id)
     tell_stories(raw, claim, first)
 
 
-def _copy_changes(raw: psycopg.Connection[Any], rows: Iterable[tuple[Any, ...]]) -> None:
-    copy_rows(raw, "change", _CHANGE, rows)
+def _copy_changes(raw: psycopg.Connection[Any], rows: Iterable[tuple[Any, ...]], members: list[Row]) -> None:
+    """Write changes, and note what the chain holds of them."""
+
+    def noted() -> Iterator[tuple[Any, ...]]:
+        for row in rows:
+            members.append(chain.change_row(row))
+            yield row
+
+    copy_rows(raw, "change", _CHANGE, noted())
 
 
 def _last_change(raw: psycopg.Connection[Any]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,10 +20,10 @@ import psycopg
 from sqlalchemy import Connection, Engine
 
 from stocktake.core import canonical
+from stocktake.core.chain import LIFTED, Sort, What
 from stocktake.core.remembered import Remembered, Sought, Text
-from stocktake.store import alerts
+from stocktake.store import alerts, chain
 from stocktake.store.engine import driver
-from stocktake.store.publish import LIFTED
 
 _BLOCK = 500
 _EXAMPLES = 10
@@ -249,7 +249,7 @@ class _Job:
             f" WHERE ctid = ANY(%s::text[]::tid[]) AND {place.where} FOR UPDATE",
             (list(addresses),),
         ).fetchall()
-        updates, heads = [], []
+        updates, heads, written = [], [], []
         for address, *values in rows:
             before = dict(zip(names, values, strict=True))
             if not any(self.sought.stands_in(_read(place, name, before[name])) for name in place.columns):
@@ -265,6 +265,7 @@ class _Job:
                 self.assets.add(before["asset_id"])
             updates.append((*after.values(), address))
             columns = tuple(after)
+            written.append(before)
         if not updates:
             return 0
         with self.raw.cursor() as cursor:
@@ -274,12 +275,22 @@ class _Job:
             cursor.executemany(
                 "UPDATE asset SET digest = %s, raw_digest = %s WHERE asset_id = %s AND digest = %s", heads
             )
+        self._amend(place, written)
         counted = {"version": "versions", "change": "changes"}.get(place.table, "others")
         self.raw.execute(
             f"UPDATE redaction SET {counted} = {counted} + %s WHERE redaction_id = %s", (len(updates), self.number)
         )
         self.tell(len(updates))
         return len(updates)
+
+    def _amend(self, place: Place, written: Sequence[Mapping[str, Any]]) -> None:
+        """Say in the chain of the ledger what the rewritten rows say now, and why."""
+        if place.table not in _IN_CHAIN:
+            return
+        sort, condition, names = _IN_CHAIN[place.table]
+        because = [row for _, row in chain.rows(self.raw, Sort.REDACTION, "redaction_id = %s", (self.number,))]
+        given = [[row[name] for row in written] for name in names]
+        chain.amend(self.raw, What.REDACTED, sort, condition, given, key=self.known.salts, because=because)
 
     def _written(self, place: Place, name: str, value: Any) -> Any:
         read = _read(place, name, value)
@@ -293,7 +304,29 @@ class _Job:
         return canonical.escape(clean) if isinstance(clean, str) else [canonical.escape(one) for one in clean]
 
 
-_EXTRA = {"version": ("asset_id", "digest", "params_digest"), "change": ("asset_id",), "asset": ("asset_id",)}
+_EXTRA = {
+    "version": ("asset_id", "valid_from", "digest", "params_digest"),
+    "change": ("asset_id", "change_id"),
+    "asset": ("asset_id",),
+    "scan": ("scan_id",),
+    "scope_scan": ("scan_id", "ordinal"),
+}
+# What the chain holds of a table: its kind of row, and which of those a rewritten row is about.
+_IN_CHAIN = {
+    "version": (
+        Sort.VERSION,
+        "(v.asset_id, v.valid_from) IN (SELECT * FROM unnest(%s::bigint[], %s::timestamptz[]))",
+        ("asset_id", "valid_from"),
+    ),
+    "asset": (Sort.VERSION, "v.asset_id = ANY(%s)", ("asset_id",)),  # a state says what key its asset has
+    "change": (Sort.CHANGE, "c.change_id = ANY(%s)", ("change_id",)),
+    "scan": (Sort.SCAN, "s.scan_id = ANY(%s) AND s.chained > 0", ("scan_id",)),
+    "scope_scan": (
+        Sort.LISTING,
+        "(l.scan_id, l.ordinal) IN (SELECT * FROM unnest(%s::bigint[], %s::int[])) AND s.chained > 0",
+        ("scan_id", "ordinal"),
+    ),
+}
 
 
 def _digests(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -331,7 +364,7 @@ def _found(
     Whoever does not read to the end closes it: the connection is busy until then.
     """
     needles = [_copied(needle) for needle in sought.needles]
-    asset = "asset_id" if place.table in _EXTRA or place.table == "withheld" else "NULL"
+    asset = "asset_id" if place.table in ("version", "change", "asset", "withheld") else "NULL"
     wanted = [*place.texts, *place.documents, *(f"to_json({name})" for name in place.lists)]
     with raw.cursor() as cursor, cursor.copy(
         f"COPY (SELECT ctid, {asset}, {', '.join(wanted)} FROM {place.table} WHERE {place.where}) TO STDOUT"

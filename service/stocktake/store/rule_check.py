@@ -119,14 +119,16 @@ def _reads(connection: Connection, statement: str) -> Flaw | None:
         )
     functions: Any = connection.execute(
         text(
-            "SELECT CAST(pronamespace AS regnamespace)::text AS schema, proname AS name, provolatile AS volatility"
+            "SELECT CAST(pronamespace AS regnamespace)::text AS schema, proname AS name, provolatile AS volatility,"
+            " pronargs AS arguments"
             " FROM pg_proc WHERE oid = ANY(CAST(:oids AS oid[])) ORDER BY proname"
         ),
         {"oids": numbers(r":(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)")},
     )
     for one in functions:
-        if one.name in _CLOCKS:
-            return Flaw(f"calls {one.name}(): write :now for the time at which it is judged", line(one.name))
+        if one.name in _CLOCKS or (one.name == "age" and one.arguments == 1):
+            instead = ":now for the time at which it is judged" if one.name != "age" else "age(:now, ...)"
+            return Flaw(f"calls {one.name}(), which asks Postgres for the time: write {instead}", line(one.name))
         refused = _REFUSED.fullmatch(one.name) and one.name not in _HARMLESS
         if one.schema not in ("pg_catalog", "inventory") or one.volatility == "v" or refused:
             return Flaw(

@@ -16,6 +16,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -101,6 +102,8 @@ scan = Table(
     Column("trouble", Text),
     Column("error", Text),
     Column("next_step", Text),
+    Column("chained", SmallInteger, nullable=False, server_default=text("0")),  # 0, 1: not all of it is; 2: it is
+    Index("scan_unchained", "workspace_id", postgresql_where=text("chained < 2")),
     Index("scan_by_workspace", "workspace_id", text("scan_id DESC")),
 )
 
@@ -216,6 +219,33 @@ version = Table(
         "version_running",
         "workspace_id",
         postgresql_where=text("kind = 'run' AND valid_to IS NULL AND state = 'RUNNING'"),
+    ),
+    Index(
+        "version_run_began",
+        "workspace_id",
+        "partition",
+        "started_at",
+        postgresql_where=text("kind = 'run' AND valid_to IS NULL"),
+    ),
+    Index(
+        "version_compared",
+        "workspace_id",
+        postgresql_where=text(
+            "kind = 'run' AND valid_to IS NULL AND strpos(document, '\"stocktake.comparison\"\\:') > 0"
+        ),
+    ),
+    Index(
+        "version_redacted",
+        "workspace_id",
+        "kind",
+        postgresql_where=text("valid_to IS NULL AND strpos(document, '[redacted:') > 0"),
+    ),
+    Index(
+        "version_job_live",  # jobs that have not ended
+        "workspace_id",
+        postgresql_where=text(
+            "kind IN ('job', 'child_job') AND valid_to IS NULL AND state NOT IN ('Completed', 'Failed', 'Canceled')"
+        ),
     ),
 )
 

@@ -1,83 +1,59 @@
-"""Custom events in Application Insights, each batch written at once, so that whoever writes knows whether it arrived.
+"""Events that go out to Azure Monitor as custom events: what a workbook lists one by one. Figures are no events.
 
-No global provider, no queue and no file: what did not arrive is in the outbox.
+Text leaves the process here, so what is handed in was redacted before. Importing Azure's exporter comes after its side
+channels were switched off, which `exporters` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+import time
+from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry._logs import LogRecord, SeverityNumber
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from stocktake import __version__
-from stocktake.core.errors import ConfigError
-from stocktake.telemetry.exporters import EXPORT_TIMEOUT, AzureMonitorConfig, switch_side_channels
+from stocktake.telemetry.exporters import AzureMonitorConfig, switch_side_channels
 
+#: The events that there are: a finding that is open, and how many of them there are in all.
+FINDING, FINDINGS_TOLD = "stocktake.finding", "stocktake.findings.told"
+EVENTS = frozenset({FINDING, FINDINGS_TOLD})
+#: The attribute by which Azure Monitor's exporter tells an event from a log line.
 _NAME = "microsoft.custom_event.name"
-
-
-class NotTaken(Exception):
-    """Events did not arrive. `recoverable`: they may later."""
-
-    def __init__(self, why: str, *, recoverable: bool) -> None:
-        super().__init__(why)
-        self.recoverable = recoverable
+_LONGEST = 1024  # characters of one property
 
 
 class Events:
-    """Writes custom events to one Application Insights resource."""
+    """Sends events, and nothing else: no log line ever goes this way."""
 
-    def __init__(self, config: AzureMonitorConfig) -> None:
-        switch_side_channels(replace(config, live_metrics=False))
+    def __init__(self, config: AzureMonitorConfig, resource: Resource) -> None:
+        switch_side_channels(config)
         from azure.monitor.opentelemetry.exporter import AzureMonitorLogExporter
 
-        arguments: dict[str, Any] = {
-            "connection_string": config.connection_string,
-            "timeout": EXPORT_TIMEOUT,
-            "disable_offline_storage": True,
-        }
+        arguments: dict[str, Any] = {"connection_string": config.connection_string}
         if config.credential is not None:
             arguments["credential"] = config.credential
-        try:
-            self._exporter = AzureMonitorLogExporter(**arguments)
-        except ValueError as exc:
-            raise ConfigError(
-                f"The connection string of Application Insights is not usable ({exc}).",
-                next_step="Copy it whole, 'InstrumentationKey=...;IngestionEndpoint=...'.",
-            ) from exc
-        self._resource = Resource({"service.name": "stocktake", "service.version": __version__})
-        self._scope = InstrumentationScope("stocktake.findings", __version__)
+        if config.storage_directory is not None:
+            arguments["storage_directory"] = config.storage_directory
+        self._provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_log_record_processor(BatchLogRecordProcessor(AzureMonitorLogExporter(**arguments)))
+        self._logger = self._provider.get_logger("stocktake.events")
 
-    def write(self, events: Sequence[tuple[str, Mapping[str, str]]], *, at: datetime) -> None:
-        """Write events: their names, and what they say. Raises NotTaken unless every one was taken."""
-        from opentelemetry.sdk._logs.export import LogRecordExportResult
+    def send(self, name: str, properties: Mapping[str, str]) -> None:
+        """Send one event, by and by."""
+        self._logger.emit(
+            timestamp=time.time_ns(),
+            severity_number=SeverityNumber.INFO,
+            body=name,
+            attributes={_NAME: name, **{key: value[:_LONGEST] for key, value in properties.items()}},
+        )
 
-        if not events:
-            return
-        stamp = int(at.timestamp() * 1_000_000_000)
-        records = [
-            ReadableLogRecord(
-                log_record=LogRecord(
-                    timestamp=stamp,
-                    observed_timestamp=stamp,
-                    severity_number=SeverityNumber.INFO,
-                    body=name,
-                    attributes={**said, _NAME: name},
-                ),
-                resource=self._resource,
-                instrumentation_scope=self._scope,
-            )
-            for name, said in events
-        ]
-        if self._exporter.export(records) is not LogRecordExportResult.SUCCESS:
-            raise NotTaken("the log says why", recoverable=True)
+    def flush(self, timeout: float) -> None:
+        """Send now what is pending."""
+        self._provider.force_flush(int(timeout * 1000))
 
-    def close(self) -> None:
-        """Release what is held."""
-        self._exporter.shutdown()
+    def shutdown(self) -> None:
+        """Send what is pending, and stop."""
+        self._provider.shutdown()

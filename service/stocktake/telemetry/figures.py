@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScanState, ScopeState
+from stocktake.core.findings import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,9 @@ class WorkspaceFigures:
     watched_since: datetime
     observable: bool
     kinds: Sequence[KindFigures]
+    #: By rule and severity (of which there ever was one), how many stand how; resolved ones are not counted.
+    findings: Mapping[tuple[str, str], Mapping[State, int]] = field(default_factory=dict)
+    not_judged: int = 0  # rules that claim nothing, for want of a complete look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScanState, ScopeState
 from stocktake.core.discovery import Standing
+from stocktake.core.findings import State as FindingState
+from stocktake.core.rules import Severity
 
 #: The value that stands for every value outside an attribute's list (the same word OpenTelemetry uses).
 OTHER = "_OTHER"
@@ -58,9 +60,11 @@ ATTRIBUTES: Mapping[str, Attribute] = {
         Attribute(name="mode", meaning="how much the scan promised to look at", values=frozenset(Mode)),
         Attribute(
             name="state",
-            meaning="how a scan ended, or how completely a scope was listed",
-            values=frozenset(ScanState) | frozenset(ScopeState),
+            meaning="how a scan ended, how completely a scope was listed, or where a finding stands",
+            values=frozenset(ScanState) | frozenset(ScopeState) | frozenset(FindingState),
         ),
+        Attribute(name="rule", meaning="a rule's id: one that is shipped, or the operator's own", values=None),
+        Attribute(name="severity", meaning="how bad a finding is", values=frozenset(Severity)),
         Attribute(name="standing", meaning="how a found workspace stands", values=frozenset(Standing)),
         Attribute(name="status_class", meaning="class of the HTTP answer", values=frozenset(STATUS_CLASSES)),
         Attribute(name="exporter", meaning="where figures are pushed", values=frozenset(EXPORTERS)),
@@ -202,6 +206,39 @@ REDACTIONS = Declaration(
     description="Values that looked like secrets and were replaced by a fingerprint before they were stored.",
     attributes=("workspace", "kind"),
 )
+FINDINGS = Declaration(
+    name="stocktake.findings",
+    instrument=Instrument.GAUGE,
+    unit="{finding}",
+    description="Findings that are not resolved, by rule and by where they stand; of rules that ever found something.",
+    attributes=("workspace", "rule", "severity", "state"),
+)
+TRANSITIONS = Declaration(
+    name="stocktake.finding.transitions",
+    instrument=Instrument.COUNTER,
+    unit="{transition}",
+    description="Findings that came to stand otherwise, by the state they came to; each replica counts all of them.",
+    attributes=("workspace", "rule", "severity", "state"),
+)
+NOT_JUDGED = Declaration(
+    name="stocktake.rules.not_judged",
+    instrument=Instrument.GAUGE,
+    unit="{rule}",
+    description="Rules that claim nothing of a workspace, because what they need was never completely listed.",
+    attributes=("workspace",),
+)
+HEAD_AGE = Declaration(
+    name="stocktake.evidence.head.age",
+    instrument=Instrument.GAUGE,
+    unit="s",
+    description="Time since this worker last published the head of the evidence chain, or since it began to try.",
+)
+HEAD_AGE_LIMIT = Declaration(
+    name="stocktake.evidence.head.age_limit",
+    instrument=Instrument.GAUGE,
+    unit="s",
+    description="How old a published head may become: what the configuration promises.",
+)
 REQUESTS = Declaration(
     name="stocktake.source.requests",
     instrument=Instrument.COUNTER,
@@ -274,6 +311,11 @@ CATALOGUE: tuple[Declaration, ...] = (
     ASSET_COUNT,
     CHANGES,
     REDACTIONS,
+    FINDINGS,
+    TRANSITIONS,
+    NOT_JUDGED,
+    HEAD_AGE,
+    HEAD_AGE_LIMIT,
     REQUESTS,
     REQUEST_DURATION,
     THROTTLED,

@@ -23,6 +23,7 @@ from stocktake import __version__
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.errors import ConfigError
 from stocktake.telemetry import instruments as i
+from stocktake.telemetry.events import Events
 from stocktake.telemetry.exporters import (
     AzureMonitorConfig,
     OtlpConfig,
@@ -71,8 +72,10 @@ class Telemetry:
         self._lock = threading.Lock()
         self._scrape = threading.Lock()
         self._shutdown = False
+        self._events: Events | None = None
+        self._azure = config.azure_monitor
         self._registry = CollectorRegistry()
-        resource = _resource(config)
+        resource = self._resource = _resource(config)
         self._readers: list[MetricReader] = [
             PrometheusReader(scope_info_enabled=False, registry=self._registry),
             *readers,
@@ -171,6 +174,28 @@ class Telemetry:
         """The size of stocktake's own database in bytes."""
         self._state.database(size)
 
+    def transitions(self, workspace: str, counts: Mapping[tuple[str, str, str], int]) -> None:
+        """Count findings that came to stand otherwise: by rule, severity and the state they came to."""
+        label = self._names.label(workspace)
+        for (rule, severity, state), count in counts.items():
+            attributes = {"workspace": label, "rule": rule, "severity": severity, "state": state}
+            self._add(i.TRANSITIONS, count, attributes)
+
+    def event(self, name: str, properties: Mapping[str, str]) -> None:
+        """Send an event to where events go, if there is such a place. What it says was redacted before."""
+        if self._azure is None:
+            return
+        with self._lock:
+            if self._events is None and not self._shutdown:  # its threads begin with the first event
+                self._events = Events(self._azure, self._resource)
+            events = self._events
+        if events is not None:
+            events.send(name, properties)
+
+    def head(self, age_limit: float) -> None:
+        """A head of the evidence chain was published, or is to be from now on; how old it may become, in seconds."""
+        self._state.head(age_limit)
+
     def discovered(self, standings: Mapping[str, int], not_looked: int) -> None:
         """How many found workspaces stand how, and how many scopes could not be looked at."""
         self._state.discovered(standings, not_looked)
@@ -185,6 +210,8 @@ class Telemetry:
     def flush(self) -> None:
         """Push now what is pending. A return is no proof of delivery: see `stocktake.telemetry.exports`."""
         self._provider.force_flush(timeout_millis=self._timeout * 1000)
+        if self._events is not None:
+            self._events.flush(self._timeout)
 
     def shutdown(self) -> None:
         """Push what is pending and stop, in bounded time: each reader has its share, one that hangs costs no other."""
@@ -192,6 +219,8 @@ class Telemetry:
             if self._shutdown:
                 return
             self._shutdown = True
+        if self._events is not None:
+            self._events.shutdown()
         share = self._timeout * 1000 / len(self._readers)
         for reader in self._readers:
             try:

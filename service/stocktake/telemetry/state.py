@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from stocktake.core.assets import Lifecycle, ScopeState
 from stocktake.core.discovery import Standing
+from stocktake.core.findings import LIVE
 from stocktake.telemetry import instruments as i
 from stocktake.telemetry.figures import KindFigures, WorkspaceFigures
 
@@ -59,6 +60,7 @@ class State:
         self._discovered: Mapping[str, int] | None = None
         self._not_looked = 0
         self._exports: dict[tuple[str, str], int] = {}
+        self._head: tuple[float, float] | None = None  # when it was published, and how old it may become
 
     def put(self, figures: WorkspaceFigures) -> None:
         with self._lock:
@@ -84,6 +86,11 @@ class State:
     def database(self, size: int) -> None:
         with self._lock:
             self._database_size = size
+
+    def head(self, age_limit: float) -> None:
+        """A head of the evidence chain was published, or is to be from now on."""
+        with self._lock:
+            self._head = self._clock(), age_limit
 
     def discovered(self, standings: Mapping[str, int], not_looked: int) -> None:
         with self._lock:
@@ -135,11 +142,32 @@ class State:
             return [] if age is None else [({}, age)]
         if declaration is i.EXPORTS:
             return [({"exporter": name, "result": result}, count) for (name, result), count in exports.items()]
+        if declaration in (i.HEAD_AGE, i.HEAD_AGE_LIMIT):
+            return self._of_head(declaration)
+        if declaration is i.FINDINGS:
+            return list(self._findings(held))
+        if declaration is i.NOT_JUDGED:
+            return [({"workspace": self._label(h)}, h.figures.not_judged) for h in held]
         if declaration is i.BUDGET_USED:
             return [({"workspace": self._names.label(name)}, share) for name, share in budgets.items()]
         if declaration is i.WORKSPACE_OBSERVABLE:
             return [({"workspace": self._label(h)}, float(h.figures.observable)) for h in held]
         return self._by_kind(declaration, held)
+
+    def _of_head(self, declaration: i.Declaration) -> list[Observed]:
+        with self._lock:
+            head = self._head
+        if head is None:  # none is published: that has no age
+            return []
+        at, limit = head
+        return [({}, max(0.0, self._clock() - at) if declaration is i.HEAD_AGE else limit)]
+
+    def _findings(self, held: Iterable[_Held]) -> Iterator[Observed]:
+        for one in held:
+            for (rule, severity), counts in one.figures.findings.items():
+                for state in LIVE:  # one that is left behind goes to nought
+                    attributes = {"workspace": self._label(one), "rule": rule, "severity": severity, "state": state}
+                    yield attributes, counts.get(state, 0)
 
     def _by_kind(self, declaration: i.Declaration, held: Iterable[_Held]) -> Iterator[Observed]:
         tell = _KIND_FIGURES[declaration.name]

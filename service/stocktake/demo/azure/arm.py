@@ -152,8 +152,8 @@ class Arm:
                 if location != self.estate.location:
                     raise gateway_error(400, "NoRegisteredProviderFound", f"No registered resource provider found for"
                                         f" location '{location}'.")  # fmt: skip
-                rows = resources.usages(scope, location) if what == "usages" else resources.quotas(scope, location)
-                return {"value": rows}
+                bodies = resources.usages if what == "usages" else resources.quotas
+                return {"value": bodies(scope, location, self.estate.usages(subscription))}
             case ["microsoft.authorization", "roledefinitions", role] if role in resources.ROLES:
                 return resources.role_definition(scope, role)
             case ["microsoft.authorization", "roledefinitions"]:

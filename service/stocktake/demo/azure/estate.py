@@ -59,6 +59,7 @@ class Estate:
         self.activity: list[Event] = []
         self.log_delay = timedelta()  # how late lines arrive in the activity log
         self._registry_shelves: dict[tuple[str, ...], Shelf] = {}
+        self._used: dict[tuple[str, str], tuple[int, int]] = {}
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
@@ -125,6 +126,15 @@ class Estate:
     def groups(self, subscription: str) -> dict[str, str]:
         """The resource groups of a subscription: lower case -> as written."""
         return {one.group.lower(): one.group for one in self._workspaces.values() if one.subscription == subscription}
+
+    def usages(self, subscription: str) -> dict[str, tuple[int, int]]:
+        """What a subscription uses of each of its limits, and the limit."""
+        own = {name: each for (owner, name), each in self._used.items() if owner == subscription}
+        return {**resources.USAGES, **own}
+
+    def use(self, subscription: str, name: str, used: int, limit: int) -> None:
+        """Let a subscription use so much of a limit."""
+        self._used[subscription, name] = (used, limit)
 
     # ---- registries: one for each resource group --------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ class Job:
     run_status: str | None = None  # what MLflow says instead of what follows from the status
     since: datetime | None = None  # when it came into its status; set where it moves by itself
     fate: str = "Completed"
+    compute: str | None = "cpu-cluster"  # where it runs; None: on serverless compute
 
 
 class Jobs:
@@ -130,6 +131,7 @@ class Jobs:
             ended=started if donor and ended else ended,
             experiment=parent.experiment,
             by=parent.by,
+            compute=parent.compute,
             display=("prepare", "train", "evaluate", "report")[number % 4] if step else f"{parent.display}_{number}",
             parent=parent.name,
             number=number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from stocktake.demo.azure.assets import TYPE
@@ -205,10 +206,14 @@ def blob_containers(account: str, workspace: str) -> list[Body]:
     ]
 
 
-def usages(subscription: str, location: str) -> list[Body]:
+#: What is used of a limit, and the limit.
+USAGES = {"Standard D Family Cluster Dedicated vCPUs": (12, 48), "Total Cluster Dedicated Regional vCPUs": (12, 100)}
+
+
+def usages(subscription: str, location: str, used_of: Mapping[str, tuple[int, int]] = USAGES) -> list[Body]:
     """What is used of the region's limits."""
     at = f"{subscription}/providers/{ML}/locations/{location}/usages"
-    rows = (("Standard D Family Cluster Dedicated vCPUs", 12, 48), ("Total Cluster Dedicated Regional vCPUs", 12, 100))
+    rows = [(name, *each) for name, each in used_of.items()]
     return [
         {"id": f"{at}/{name.replace(' ', '_')}", "type": f"{ML}/usages", "unit": "Count", "currentValue": used,
          "limit": limit, "name": {"value": name, "localizedValue": name}, "amlWorkspaceLocation": location}
@@ -216,12 +221,12 @@ def usages(subscription: str, location: str) -> list[Body]:
     ]  # fmt: skip
 
 
-def quotas(subscription: str, location: str) -> list[Body]:
+def quotas(subscription: str, location: str, used_of: Mapping[str, tuple[int, int]] = USAGES) -> list[Body]:
     """The limits themselves."""
     return [
         {"id": f"{subscription}/providers/{ML}/locations/{location}/quotas/{row['name']['value'].replace(' ', '_')}",
          "type": f"{ML}/vmFamily/quotas", "limit": row["limit"], "unit": "Count", "name": row["name"]}
-        for row in usages(subscription, location)
+        for row in usages(subscription, location, used_of)
     ]  # fmt: skip
 
 

@@ -81,6 +81,10 @@ class Shelf:
             raise KeyError(name)
         self._gone.add(name)
 
+    def bring_back(self, name: str) -> None:
+        """Put an item that was taken away where it was, as it was."""
+        self._gone.remove(name)
+
     def _position(self, name: str) -> int | None:
         for position, (added, _) in enumerate(self._added):
             if added == name:

@@ -24,13 +24,14 @@ class Workspace(Content):
 
     def submit_job(self, name: str, *, kind: str = "Command", by: str = PEOPLE[0], moving: bool = False,
                    experiment: int = 0, tags: Mapping[str, str] | None = None, fate: str = "Completed",
-                   run: bool = True) -> Job:  # fmt: skip
+                   run: bool = True, compute: str | None = "cpu-cluster") -> Job:  # fmt: skip
         """Submit a job. One that is `moving` goes its way as time passes (`Estate.tick`), until its `fate`."""
         now = self._clock()
         self._act(f"jobs/{name}", "jobs/write", by)
         return self.jobs.submit(Job(
             name=name, index=0, type=kind, status="NotStarted", created=now, experiment=experiment, by=by, display=name,
             tags=dict(tags or {}), since=now if moving else None, fate=fate, run=run,
+            compute=compute,
         ))  # fmt: skip
 
     def move_job(self, name: str, status: str, *, run_status: str | None = None) -> Job:
