@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 15
+_PLAN_SECONDS = 10  # between two looks for alerts to be planned
+_SEND_SECONDS = 5  # between two looks for deliveries to a receiver
 #: When a worker first publishes the head of the evidence chain: whatever it is started for, soon.
 _FIRST_HEAD = timedelta(minutes=2)
 #: And when it first tells Azure Monitor of open findings: once the first scans had time.
 _FIRST_EVENTS = timedelta(minutes=5)
-_PLAN_SECONDS = 10  # between two looks for alerts to be planned
-_SEND_SECONDS = 5  # between two looks for deliveries to a receiver
 _FOUND_AT_MOST = 1000  # workspaces that discovery may find without waiting for each other's threads
 #: After SIGTERM a scan may end by itself; then requests under way are cut, and the scans give up. A request that is
 #: still connecting gives up at its timeout of 10 seconds; at the deadline the process goes whatever still waits.
@@ -93,6 +93,10 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
             scheduler.add_job(
                 duty.prune, IntervalTrigger(hours=24), id="retention", next_run_time=now + timedelta(minutes=10)
             )
+        alerting = app.alerting()
+        if alerting is not None:
+            stack.callback(alerting.close)
+            _schedule_alerts(scheduler, duty, alerting, now)
         azure = app.settings.telemetry.azure_monitor
         if azure is not None and azure.findings != "off":
             scheduler.add_job(
@@ -106,10 +110,6 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
                 id="head of the evidence chain",
                 next_run_time=now + _FIRST_HEAD,
             )
-        alerting = app.alerting()
-        if alerting is not None:
-            stack.callback(alerting.close)
-            _schedule_alerts(scheduler, duty, alerting, now)
         scheduler.start()
         log.info(
             "worker started",
@@ -234,6 +234,20 @@ class Duty:
         except Exception:
             log.exception("pruning failed", extra={"action": "prune_failed"})
 
+    def alert(self, what: str, act: Callable[[], object]) -> None:
+        """Plan, send or tidy up: what fails is tried again at the next tick, and nothing is lost meanwhile."""
+        if self._stop.is_set():
+            return
+        with self.busy():
+            try:
+                act()
+            except Exception as exc:
+                told = {"action": "alerts_broke", "what": what, "error": trouble(exc) or type(exc).__name__}
+                if trouble(exc) is not None:
+                    log.error("alerts broke", extra=told)
+                else:
+                    log.exception("alerts broke", extra=told)
+
     def tell_findings(self) -> None:
         """Tell Azure Monitor of the findings that are open."""
         try:
@@ -257,20 +271,6 @@ class Duty:
                 )
             except Exception:
                 log.exception("head of the evidence chain not published", extra={"action": "head_not_published"})
-
-    def alert(self, what: str, act: Callable[[], object]) -> None:
-        """Plan, send or tidy up: what fails is tried again at the next tick, and nothing is lost meanwhile."""
-        if self._stop.is_set():
-            return
-        with self.busy():
-            try:
-                act()
-            except Exception as exc:
-                told = {"action": "alerts_broke", "what": what, "error": trouble(exc) or type(exc).__name__}
-                if trouble(exc) is not None:
-                    log.error("alerts broke", extra=told)
-                else:
-                    log.exception("alerts broke", extra=told)
 
     def wait(self, seconds: float) -> bool:
         """Wait until no scan runs; False when some still does."""

@@ -129,6 +129,15 @@ def test_a_secret_that_is_not_set_is_said_by_the_check() -> None:
     assert check(settings, {"PD": "k" * 32}) == []
 
 
+def test_findings_are_told_by_stocktake_or_by_azure_and_never_by_both() -> None:
+    made: dict[str, Any] = {"alerts": yaml.safe_load(f"receivers: [{HOOK}]\nreceiver: hook")}
+    made["telemetry"] = {"azure_monitor": {"findings": "alert"}}
+    environ = {"APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=x"}
+    (problem,) = check(Settings.model_validate(made), environ)
+    assert "alerts tells nobody" in str(problem)
+    assert not problem.fatal
+
+
 def test_times_of_the_day_are_read_as_people_and_yaml_write_them() -> None:
     made = read(f"receivers: [{HOOK}]\nreceiver: hook\ndigest: {{at: 08:30}}\nmute_times: [{{name: n, end: 6:15}}]")
     assert made.digest.at == time(8, 30)

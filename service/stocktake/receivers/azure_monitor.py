@@ -12,7 +12,7 @@ from stocktake.core.errors import SendError
 from stocktake.core.message_text import cut, facts, heading, steps
 from stocktake.core.messages import Item, Message
 from stocktake.telemetry import exporters
-from stocktake.telemetry.alert_events import Events, NotTaken
+from stocktake.telemetry.direct_events import DirectEvents, NotTaken
 
 #: Of one property Application Insights keeps so many characters.
 _LONGEST = 8192
@@ -32,7 +32,7 @@ class AzureMonitor:
 
     def __init__(self, config: AzureMonitorConfig) -> None:
         self._whose = f"receiver {config.name!r} (Azure Monitor)"
-        self._events = Events(
+        self._events = DirectEvents(
             exporters.AzureMonitorConfig(connection_string=config.connection_string, credential=config.credential)
         )
 

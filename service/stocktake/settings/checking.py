@@ -194,6 +194,12 @@ def _telemetry(settings: Settings, environ: Mapping[str, str]) -> Iterator[Probl
 def _alerts(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
     if settings.alerts is None:
         return
+    if settings.telemetry.azure_monitor is not None and settings.telemetry.azure_monitor.findings == "alert":
+        yield _odd(
+            "alerts",
+            "tells nobody: with `telemetry.azure_monitor.findings: alert` the alert rules of Azure do",
+            "Take one of the two out",
+        )
     for path, name in variables(settings.alerts):
         if why := unfit(environ, name, token=not path.endswith((".password_env", ".connection_string_env"))):
             yield _fatal(path, why, f"Set {name} to the secret alone")

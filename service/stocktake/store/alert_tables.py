@@ -1,4 +1,4 @@
-"""The tables of alerts: what was told to whom, the outbox, silences. Migration 0015 makes them."""
+"""The tables of alerts: what was told to whom, the outbox, silences. Migration 0018 makes them."""
 
 from __future__ import annotations
 

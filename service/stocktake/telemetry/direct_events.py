@@ -30,7 +30,7 @@ class NotTaken(Exception):
         self.recoverable = recoverable
 
 
-class Events:
+class DirectEvents:
     """Writes custom events to one Application Insights resource."""
 
     def __init__(self, config: AzureMonitorConfig) -> None:
