@@ -206,8 +206,7 @@ class App:
 
     def alerting(self, told: Callable[[Outcome], None] = lambda _: None) -> Alerting | None:
         """Who plans and sends alerts; None where the configuration tells nobody. The caller closes it."""
-        azure = self.settings.telemetry.azure_monitor
-        if self.settings.alerts is None or (azure is not None and azure.findings == "alert"):
+        if self.settings.alerts is None or self.settings.azure_alerts:
             return None  # by one way or the other, never by both
         from stocktake.alerting import Alerting  # every receiver, for those who send
 

@@ -107,18 +107,6 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, words: str, says: str) 
     assert "secret" not in told.replace("holds a secret", "")
 
 
-def test_findings_alert_by_azure_monitor_or_by_our_receivers_and_never_by_both(tmp_path: Path) -> None:
-    file = tmp_path / "stocktake.yaml"
-    by_azure = "telemetry: {azure_monitor: {findings: alert}}\n"
-    ours = f"alerts: {{receivers: [{HOOK}], receiver: hook}}\n"
-    for one in (by_azure, ours, by_azure.replace("alert}", "list}") + ours):
-        file.write_text(one)
-        load_settings(file, {})
-    file.write_text(by_azure + ours)
-    with pytest.raises(ConfigError, match="told twice"):
-        load_settings(file, {})
-
-
 def test_a_secret_that_is_not_set_is_said_by_the_check() -> None:
     settings = Settings.model_validate(
         {"alerts": yaml.safe_load(f"receivers: [{PAGER}]\nreceiver: none\npages: pager")}

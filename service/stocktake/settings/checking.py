@@ -194,7 +194,7 @@ def _telemetry(settings: Settings, environ: Mapping[str, str]) -> Iterator[Probl
 def _alerts(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
     if settings.alerts is None:
         return
-    if settings.telemetry.azure_monitor is not None and settings.telemetry.azure_monitor.findings == "alert":
+    if settings.azure_alerts:
         yield _odd(
             "alerts",
             "tells nobody: with `telemetry.azure_monitor.findings: alert` the alert rules of Azure do",

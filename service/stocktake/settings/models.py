@@ -128,7 +128,7 @@ class AzureMonitorSettings(Model):
     findings: Literal["list", "alert", "off"] = Field(
         "list",
         description="`list`: each open finding is a custom event once a day, for the workbook. `alert`: the alert rules"
-        " of deploy/azure fire on them as well, and stocktake's own receivers are told nothing: leave out `alerts`.",
+        " of deploy/azure fire on them as well, and stocktake's own receivers are told nothing: never both.",
     )
     findings_at_most: int = Field(
         1000,
@@ -398,16 +398,6 @@ class Settings(Model):
             if isinstance(data.get(part), list | tuple)
         }
         return {**data, **filled}
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Settings:
-        if self.azure_alerts and self.alerts is not None:
-            raise ValueError(
-                "has both `alerts` and `telemetry.azure_monitor.findings: alert`: everybody would be told twice. Write"
-                " `findings: list` to be told by stocktake's receivers, or leave out `alerts` to be told by Azure"
-                " Monitor"
-            )
-        return self
 
     @field_validator("workspaces", "discovery")
     @classmethod
