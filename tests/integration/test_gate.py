@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from stocktake.core.assets import Kind
 from stocktake.core.gate import CHECKS
 from tests.integration.azure_stock import stock as azure_stock
 from tests.integration.ondemand import World, put, storage_in, world_in
+from tests.integration.scripted import KEY
 from tests.integration.stated import Stock, scan
 from tests.integration.test_cli import Cli, configured
 from tests.servers.azurite import Azurite
@@ -153,6 +156,20 @@ def test_what_was_not_completely_seen_of_late_is_no_pass(cli: Cli, engine: Engin
     seen.failing.add(Kind.RUN)
     scan(engine, seen)
     assert results(cli, "model", "m/1", code=3)["seen"] == "unknown"
+
+
+def test_a_bundle_on_request_holds_the_asset_and_what_was_checked(cli: Cli, seen: Stock, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "installation.key").write_text(KEY.hex())
+    file = tmp_path / "release.zip"
+    answer = cli("check", "model", "m@champion", "--evidence", str(file), "-o", "json")
+    assert answer.code == 3, answer.out + answer.err  # the gate's own: artifacts are unknown
+    with zipfile.ZipFile(file) as bundle:
+        assert json.loads(bundle.read("artifacts/check.json")) == answer.json()[0]
+    assert cli("evidence", "verify", str(file)).code == 0
+    again = cli("check", "model", "m@champion", "--evidence", str(file))
+    assert again.code == 8
+    assert "there already" in again.err
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from stocktake.reports.evidence import Artifact, Told
+    from stocktake.settings import Settings
     from stocktake.store.history import AssetRow
 
 _OF_JOBS = (Kind.RUN, Kind.JOB, Kind.CHILD_JOB)
@@ -114,6 +115,27 @@ def bundle(
                 [file for files, _ in came for file in files],
             )  # fmt: skip
     return _said(current, output, told, whole=all(whole for _, whole in came))
+
+
+def beside_check(
+    current: Session, settings: Settings, workspace: str, which: Kind, key: str, output: Path, checked: str
+) -> None:
+    """Write the bundle about what was checked before a release; what the check said is in it, artifacts/check.json."""
+    from stocktake.core.chain import salt_key
+    from stocktake.reports.evidence import Artifact
+    from stocktake.store.history import find_asset
+    from stocktake.wiring import key_of
+
+    if output.exists():
+        raise Stop(ExitCode.REFUSED, f"{clean(str(output))} is there already. Take another name.")
+    with current.engine(settings) as engine, tempfile.TemporaryDirectory(prefix="stocktake-evidence-") as folder:
+        with engine.connect() as connection:
+            one = _one(find_asset(connection, which, key, workspaces=[workspace]))
+        said = Path(folder) / "check.json"
+        said.write_text(checked, encoding="utf-8")
+        salts = salt_key(key_of(engine, settings, os.environ))
+        _write(current, engine, one, output, None, salts, [Artifact(name=said.name, path=said)])
+    current.tell(f"{clean(str(output))}: the evidence, for the ticket. `stocktake evidence verify` checks it anywhere.")
 
 
 def _one(found: Sequence[AssetRow]) -> AssetRow:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ import typer
 from stocktake.cli import rows
 from stocktake.cli.exits import ExitCode
 from stocktake.cli.observed import note, refuse, view
-from stocktake.cli.render import Output, clean, say, write_json, write_table, write_tsv
+from stocktake.cli.render import Output, clean, dumps, say, write_json, write_table, write_tsv
 from stocktake.cli.rules import loaded
 from stocktake.cli.session import AskedOption, OutputOption, Session, known, now, session, wide
 from stocktake.core.assets import Kind
@@ -38,6 +39,14 @@ LiveOption = Annotated[
         " noted (`stocktake fetches`). It needs the extra `azure`.",
     ),
 ]
+EvidenceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--evidence",
+        metavar="FILE",
+        help="Also write a bundle of evidence about it, with what was checked in it (`stocktake evidence`).",
+    ),
+]
 _CODES = {
     Result.PASS: ExitCode.COMPLETE,
     Result.WAIVED: ExitCode.COMPLETE,
@@ -52,6 +61,7 @@ def model(
     which: Annotated[str, typer.Argument(metavar="NAME@ALIAS|NAME/VERSION", help="The model version.")],
     workspace: AskedOption = None,
     live: LiveOption = False,
+    bundle: EvidenceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
     """Check a model version before it is released: from its lineage to its owner, by what was seen.
@@ -59,7 +69,7 @@ def model(
     Exits with 0 when all checks pass or are waived, 9 when one fails, 3 when one is unknown: not looked at, or not
     completely. `stocktake waiver add --rule check-NAME` makes an exception of a check.
     """
-    return _check(session(context), which, (Kind.MODEL_VERSION,), workspace, live, output)
+    return _check(session(context), which, (Kind.MODEL_VERSION,), workspace, live, bundle, output)
 
 
 @check.command("run")
@@ -68,17 +78,24 @@ def run(
     which: Annotated[str, typer.Argument(metavar="ID", help="The run, or the job of Azure Machine Learning.")],
     workspace: AskedOption = None,
     live: LiveOption = False,
+    bundle: EvidenceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
     """Check a run as `check model` does: finished and unedited since, reproducible, tagged, owned, comparable.
 
     Exits with 0 when all checks pass or are waived, 9 when one fails, 3 when one is unknown.
     """
-    return _check(session(context), which, (Kind.RUN, Kind.JOB, Kind.CHILD_JOB), workspace, live, output)
+    return _check(session(context), which, (Kind.RUN, Kind.JOB, Kind.CHILD_JOB), workspace, live, bundle, output)
 
 
 def _check(
-    this: Session, which: str, kinds: Sequence[Kind], workspace: list[str] | None, live: bool, output: Output
+    this: Session,
+    which: str,
+    kinds: Sequence[Kind],
+    workspace: list[str] | None,
+    live: bool,
+    bundle: Path | None,
+    output: Output,
 ) -> int:
     from stocktake.pipeline.governing import agreed_now
     from stocktake.settings.governing import governance
@@ -106,6 +123,9 @@ def _check(
                 f"No {kinds[0].replace('_', ' ')} {clean(which)} was ever seen. `stocktake list {kinds[0]}` lists them."
             )
             return ExitCode.NOT_FOUND if note(seen) is ExitCode.COMPLETE else ExitCode.PARTIAL
+    if bundle is not None and len(found) > 1:
+        places = ", ".join(clean(one.workspace) for one in found)
+        raise typer.BadParameter(f"It is in {places}. Name one with --workspace.", param_hint="--evidence")
     if live:
         found = [_live(this, settings, one) for one in found]
     at = now()
@@ -119,6 +139,11 @@ def _check(
         for number, (one, those) in enumerate(checked):
             sys.stdout.write("\n" if number else "")
             _page(one, those)
+    if bundle is not None:
+        from stocktake.cli.evidence import beside_check
+
+        (one,) = found
+        beside_check(this, settings, one.workspace, Kind(one.subject.kind), one.subject.key, bundle, dumps(made[0]))
     results = [verdict(those) for _, those in checked]
     return next(_CODES[one] for one in (Result.FAIL, Result.UNKNOWN, Result.WAIVED, Result.PASS) if one in results)
 
