@@ -240,8 +240,8 @@ def reading(engine: Engine, timeout: timedelta) -> Iterator[Connection]:
         yield reader
 
 
-# Of what is listed experiment by experiment all is seen where each experiment has its scope, and where there was a whole
-# list of experiments: a scan that was cut has written no scope of what it did not reach.
+# Of what is listed experiment by experiment all is seen where each experiment has its scope, and where there was a
+# whole list of experiments: a scan that was cut has written no scope of what it did not reach.
 _COMPLETE = """
 SELECT s.kind, min(s.last_complete_at) AS seen FROM {schema}scope s WHERE s.workspace_id = :wid
 GROUP BY s.kind HAVING bool_and(s.state = 'complete') AND (bool_or(s.partition = '') OR EXISTS (
