@@ -82,8 +82,8 @@ JUDGED = tuple(rule for rule in RULES if rule.id != "not-reproducible")
 def look(engine: Engine, world: World, mode: Mode = Mode.SWEEP, **options: Any) -> Any:
     if "judged_by" not in options:
         options.setdefault("rules", JUDGED)
-    source: Any = WithRegistry if isinstance(world, Registry) else Scripted
-    return scan(engine, world, mode, source=source, **options)
+    options.setdefault("source", WithRegistry if isinstance(world, Registry) else Scripted)
+    return scan(engine, world, mode, **options)
 
 
 def found(engine: Engine, *rules: str, states: Sequence[str] | None = None) -> list[FindingRow]:

@@ -6,17 +6,21 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, text
 
+from stocktake.core.assets import Kind, Mode
+from stocktake.core.errors import Trouble
 from stocktake.core.redact import Redactor
+from stocktake.sources.protocol import Known, Listing, failing
 from stocktake.store import alerts as store
 from stocktake.store import outbox
 from tests.integration.alerting import DAY, HOUR, MINUTE, Desk, desk, move, plant
-from tests.integration.registry import Registry, look
-from tests.integration.scripted import KEY
+from tests.integration.registry import Registry, WithRegistry, look, stands
+from tests.integration.scripted import KEY, broken
 from tests.servers.hooks import Hooks, Says, hooks
 
 WORDS = """
@@ -89,6 +93,30 @@ def test_what_was_so_before_we_looked_never_pages(engine: Engine, installed: Des
     plant(engine, 3, inherited=True)
     installed.over(DAY, HOUR)
     assert [one.path for one in hook.posted] == ["/slack"]
+
+
+def test_a_kind_that_cannot_be_looked_at_goes_before_nothing_of_what_can(
+    engine: Engine, installed: Desk, hook: Hooks
+) -> None:
+    class Forbidden(WithRegistry):
+        def listings(self, mode: Mode, known: Known) -> Iterator[Listing]:
+            for listing in super().listings(mode, known):
+                denied = listing.scope.kind == Kind.LOGGED_MODEL
+                yield replace(listing, pages=failing(broken(Trouble.PERMISSION))) if denied else listing
+
+    world = Registry()
+    world.add_run("run0")
+    world.registered["m"] = {"name": "m", "owner": "ada", "aliases": {"champion": "1"}}
+    for _ in range(2):
+        look(engine, world, source=Forbidden)
+    assert stands(engine, "access-lost") == {"w": "open"}
+    world.registered["m"]["aliases"] = {"champion": "2"}
+    look(engine, world, source=Forbidden)
+    installed.after()
+    installed.after(MINUTE)
+    installed.over(HOUR, MINUTE)
+    rules = {item["rule"] for one in hook.posted if one.path == "/hook" for item in one.json()["data"]["items"]}
+    assert rules == {"access-lost", "production-model-changed"}
 
 
 def test_ten_thousand_findings_are_one_message_for_people(engine: Engine, hook: Hooks) -> None:
@@ -273,6 +301,25 @@ def test_what_cannot_be_delivered_for_days_is_a_dead_letter_and_can_be_revived(
         assert outbox.revive(connection, None, installed.now) >= 1
     installed.over(HOUR, MINUTE)
     assert installed.deliveries("state")[0] == "sent"
+
+
+def test_a_dead_letter_that_is_revived_is_followed_by_what_came_after_it(
+    engine: Engine, installed: Desk, hook: Hooks
+) -> None:
+    hook.says(Says(status=400))
+    one = plant(engine)
+    installed.after()
+    installed.after(MINUTE)
+    assert installed.deliveries("what", "state") == [("fire", "dead")]
+    hook.says(Says())
+    move(engine, one, "resolved")
+    installed.over(HOUR, MINUTE)
+    assert installed.deliveries("what", "state") == [("fire", "dead"), ("resolve", "sent")]
+    with engine.begin() as connection:
+        assert outbox.revive(connection, None, installed.now) == 1
+    hook.posted.clear()
+    installed.over(HOUR, MINUTE)
+    assert told(hook) == [("fire", ["firing"]), ("resolve", ["resolved"])]
 
 
 def test_a_poisoned_delivery_holds_up_its_own_alert_alone(engine: Engine, hook: Hooks) -> None:

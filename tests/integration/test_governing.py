@@ -139,6 +139,19 @@ def test_how_things_stand_since_a_window_bears_its_name_as_well(engine: Engine, 
     assert {one.key: one.change_window for one in found(engine, "missing-owner")} == {"k": "release-42"}
 
 
+def test_what_only_comes_back_as_it_was_is_in_its_window_still(engine: Engine, world: Registry) -> None:
+    look(engine, world)
+    world.registered["m"]["aliases"] = {"champion": "2"}
+    del world.registered["n"]["owner"]
+    look(engine, world, governance=agreed(windows=[window(-HOUR, HOUR)]))
+    with engine.begin() as connection:  # nobody could look for days, or one look did not show it
+        connection.execute(text("UPDATE finding SET state = 'stale' WHERE rule = 'missing-owner'"))
+    look(engine, world)  # the release is over, and its window out of the configuration
+    assert {(one.rule, one.state, one.change_window) for one in found(engine)} == {
+        ("missing-owner", "open", "release-42"), ("model-alias-moved", "open", "release-42"),
+    }  # fmt: skip
+
+
 def test_what_was_so_at_first_sight_happened_in_no_window(engine: Engine, world: Registry) -> None:
     del world.registered["m"]["owner"]
     look(engine, world, governance=agreed(windows=[window(-HOUR, HOUR)]))

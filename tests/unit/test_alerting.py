@@ -313,6 +313,13 @@ def test_a_workspace_that_cannot_be_looked_at_goes_before_all_that_is_in_it() ->
     assert [tells for what, tells in world.passes(HOUR) if what is What.FIRE] == [((1, Told.FIRING),)]
 
 
+def test_kinds_that_cannot_be_looked_at_go_before_what_is_about_them_and_nothing_else() -> None:
+    lost = replace(subject(9, rule="access-lost", kind="workspace"), kinds=frozenset({"compute", "run"}))
+    quiet = Quiet(inhibitors=[lost], inhibitions=POLICY.inhibitions)
+    said = {kind: quiet.why(subject(1, kind=kind), T0) for kind in ("run", "compute", "registered_model", "workspace")}
+    assert said == {"run": "inhibited", "compute": "inhibited", "registered_model": None, "workspace": None}
+
+
 def test_a_parent_goes_before_its_children_and_only_where_it_is_as_bad() -> None:
     parent = subject(9, rule="experiment-deleted", kind="experiment", key="1", severity="warning")
     quiet = Quiet(inhibitors=[parent], inhibitions=POLICY.inhibitions)

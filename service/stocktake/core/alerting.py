@@ -49,6 +49,7 @@ class Subject:
     inherited: bool = False
     window: str | None = None  # the approved change window that it falls into
     parents: frozenset[tuple[str, str]] = frozenset()  # kind and key of what its asset lies in
+    kinds: frozenset[str] = frozenset()  # that it keeps from being looked at, where it is not all of its workspace
 
     @property
     def firing(self) -> bool:
@@ -137,8 +138,8 @@ class Quiet:
     silences: Sequence[Silence] = ()
     inhibitors: Sequence[Subject] = ()  # live findings that a source of an inhibition fits
     inhibitions: Sequence[Inhibition] = ()
-    # How bad the worst of the sources is: of a whole workspace, and of an asset that others lie in.
-    _whole: dict[tuple[int, str], int] = field(default_factory=dict)
+    # How bad the worst of the sources is: of a workspace or a kind in it, and of an asset that others lie in.
+    _whole: dict[tuple[int, str, str | None], int] = field(default_factory=dict)
     _above: dict[tuple[int, str, str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -151,8 +152,9 @@ class Quiet:
                     asset = (number, labels["workspace"], labels["kind"], labels["key"])
                     self._above[asset] = max(severity, self._above.get(asset, 0))
                 else:
-                    workspace = (number, labels["workspace"])
-                    self._whole[workspace] = max(severity, self._whole.get(workspace, 0))
+                    for kind in subject.kinds or (None,):
+                        place = (number, labels["workspace"], kind)
+                        self._whole[place] = max(severity, self._whole.get(place, 0))
 
     def why(self, subject: Subject, now: datetime) -> str | None:
         """`silenced`, `inhibited`, or None: it is told of. Nothing goes before what is worse than itself."""
@@ -163,7 +165,8 @@ class Quiet:
             if one.below:
                 found = [self._above.get((number, workspace, *parent), -1) for parent in subject.parents]
             elif not fit(one.source, subject.labels):  # a source does not go before itself
-                found = [self._whole.get((number, workspace), -1)]
+                kind = subject.labels["kind"]
+                found = [self._whole.get((number, workspace, what), -1) for what in (None, kind)]
             else:
                 continue
             if max(found, default=-1) >= severity and fit(one.target, subject.labels):

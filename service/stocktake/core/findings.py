@@ -163,6 +163,12 @@ def _to(finding: Finding, state: State, now: datetime) -> Finding:
     return finding if finding.state == state else replace(finding, state=state, since=now)
 
 
+def happened(before: Finding | None, after: Finding) -> bool:
+    """Whether a move tells of something that happened: it opened, or says something else now. What was stale and is
+    seen again, or was not seen once, happened when it did."""
+    return before is None or before.state in (State.PENDING, State.RESOLVED) or before.evidence != after.evidence
+
+
 def quiet(finding: Finding, evidence: Mapping[str, Any], now: datetime) -> bool:
     """Whether a finding that holds, with this evidence, stays as it is: what the database leaves out when it is asked
     for what differs (store/findings.ask says the same in SQL; tests hold the two together, and to `step`)."""

@@ -41,8 +41,9 @@ class Governing:
                 found = baselines.differences(self.connection, self.claim.workspace, self.governance.baselines)
                 baselines.keep(self.connection, self.claim.workspace_id, found, self.clean)
 
-    def settle(self, rules: Collection[str], now: datetime, scan_id: int) -> None:
-        """In a transaction in which findings of some rules were written at a time: look at those alone."""
+    def settle(self, rules: Collection[str], now: datetime, scan_id: int, same: Collection[int] = ()) -> None:
+        """In a transaction in which findings of some rules were written at a time: look at those alone. Of the `same`
+        nothing happened now: they stay in the window in which it did."""
         wid = self.claim.workspace_id
         agreed = agreed_now(self.connection, self.governance)
         windows: list[tuple[int, str | None]] = []
@@ -53,8 +54,9 @@ class Governing:
                     waivers.write_over(self.connection, one, move, now)
                 else:
                     waivers.write(self.connection, one, move, now, scan_id=scan_id)
-            name = self._window(one, now, scan_id, looks)
-            if name != one.change_window:
+            if one.held.id in same:
+                continue
+            if (name := self._window(one, now, scan_id, looks)) != one.change_window:
                 windows.append((one.held.id, name))
         waivers.set_window(self.connection, windows)
 

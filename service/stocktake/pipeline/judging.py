@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import chain, islice, starmap
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from stocktake.core.errors import Fenced
-from stocktake.core.findings import Patience, Policy, Said, State, comes_back, fingerprint, step
+from stocktake.core.findings import Patience, Policy, Said, State, comes_back, fingerprint, happened, step
 from stocktake.core.rules import ChangeRule, Rule, Seen, Severity, StateRule, Words
 from stocktake.pipeline.governing import Governing
 from stocktake.store import claims, findings, judging
@@ -390,7 +390,8 @@ class Judging:
             self.moves.update(["dropped"] if one.finding is None else [])
         if moved:
             findings.write(self.connection, self.claim, moved, now=now, scan_id=scan_id)
-            self.governing.settle({one.rule.id for one in moved}, now, scan_id)
+            same = {one.known.id for one in moved if one.known is not None and not any(starmap(happened, one.events))}
+            self.governing.settle({one.rule.id for one in moved}, now, scan_id, same)
 
     def _fingerprint(self, rule: Rule, kind: str, key: str) -> bytes:
         return fingerprint(rule.id, self.claim.workspace, kind, key, secret=self.key)

@@ -136,7 +136,7 @@ class Replay:
             if dropped is not None and at < dropped:
                 continue
             then.at(wid, at)
-            complete = judging.complete_kinds(connection, wid, "pg_temp.past_scope")
+            complete = judging.complete_kinds(connection, wid, "pg_temp.past_")
             looks = judging.looks(rule, standing, complete, 0, at)
             due = [one for one in looks if one.due]
             if due:

@@ -75,7 +75,8 @@ def planned(connection: Connection, events: Sequence[int]) -> None:
 
 _SUBJECT = """
 SELECT f.finding_id, encode(f.fingerprint, 'hex') AS print, w.name AS workspace, f.rule, f.severity, f.kind, f.key,
-    f.owner, f.state, f.inherited, f.change_window, a.partition, v.parent
+    f.owner, f.state, f.inherited, f.change_window, a.partition, v.parent,
+    CASE WHEN f.rule = 'access-lost' THEN f.evidence END AS blind
 FROM finding f JOIN workspace w USING (workspace_id)
 LEFT JOIN asset a ON a.workspace_id = f.workspace_id AND a.kind = f.kind AND a.key = f.key
 LEFT JOIN LATERAL (SELECT parent FROM version o WHERE o.asset_id = a.asset_id ORDER BY valid_from DESC LIMIT 1) v
@@ -144,7 +145,14 @@ def _subject(row: Any, labels: Mapping[str, Mapping[str, str]]) -> Subject:
         inherited=row.inherited,
         window=row.change_window,
         parents=frozenset(_parents(kind, key, row.partition, row.parent)),
+        kinds=_kinds(canonical.decode(row.blind)) if row.blind is not None else frozenset(),
     )
+
+
+def _kinds(evidence: Mapping[str, Any]) -> frozenset[str]:
+    """The kinds that cannot be looked at; none where it is the whole workspace that cannot."""
+    kinds = evidence.get("kinds")
+    return frozenset(kinds) if not evidence.get("whole") and isinstance(kinds, list) else frozenset()
 
 
 #: Kinds whose key begins with that of what they lie in.

@@ -240,15 +240,24 @@ def reading(engine: Engine, timeout: timedelta) -> Iterator[Connection]:
         yield reader
 
 
-def complete_kinds(connection: Connection, workspace_id: int, scopes: str = "public.scope") -> dict[str, datetime]:
-    """The kinds that were completely listed, with their oldest complete look."""
-    rows = connection.execute(
-        text(
-            f"SELECT kind, min(last_complete_at) AS seen FROM {scopes} WHERE workspace_id = :wid"
-            " GROUP BY kind HAVING bool_and(state = 'complete')"
-        ),
-        {"wid": workspace_id},
-    )
+# Of what is listed experiment by experiment all is seen where each experiment has its scope, and where there was a
+# whole list of experiments: a scan that was cut has written no scope of what it did not reach.
+_COMPLETE = """
+SELECT s.kind, min(s.last_complete_at) AS seen FROM {schema}scope s WHERE s.workspace_id = :wid
+GROUP BY s.kind HAVING bool_and(s.state = 'complete') AND (bool_or(s.partition = '') OR EXISTS (
+    SELECT 1 FROM {schema}scope x WHERE x.workspace_id = :wid AND x.kind = 'experiment'
+        AND x.last_complete_at IS NOT NULL)
+    AND NOT EXISTS (SELECT 1 FROM {schema}asset e
+        WHERE e.workspace_id = :wid AND e.kind = 'experiment' AND e.gone_at IS NULL AND NOT EXISTS (
+            SELECT 1 FROM {schema}scope o
+            WHERE o.workspace_id = :wid AND o.kind = s.kind AND o.partition = e.key)))
+"""
+
+
+def complete_kinds(connection: Connection, workspace_id: int, schema: str = "public.") -> dict[str, datetime]:
+    """The kinds that were completely listed, with their oldest complete look. `schema`: what the tables' names begin
+    with, which may be those of another time."""
+    rows = connection.execute(text(_COMPLETE.format(schema=schema)), {"wid": workspace_id})
     return {row.kind: row.seen for row in rows}
 
 

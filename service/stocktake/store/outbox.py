@@ -180,14 +180,21 @@ def rest(connection: Connection, receiver: str, now: datetime, *, until: datetim
 
 
 def revive(connection: Connection, numbers: list[int] | None, now: datetime) -> int:
-    """Queue again what was given up: these deliveries, or all. Their age counts anew."""
-    return connection.execute(
-        text(
-            "UPDATE delivery SET state = 'queued', created_at = :now, next_at = :now, ended_at = NULL"
-            " WHERE state = 'dead' AND (CAST(:numbers AS bigint[]) IS NULL OR delivery_id = ANY(:numbers))"
-        ),
-        {"numbers": numbers, "now": now},
-    ).rowcount
+    """Queue again what was given up: these deliveries, or all; and what was sent of the same alert after them, or its
+    receiver would be told last that what is over fires. Their age counts anew. Returns how many were given up."""
+    return int(
+        connection.execute(
+            text(
+                "WITH dead AS MATERIALIZED (SELECT delivery_id, alert_id FROM delivery WHERE state = 'dead'"
+                " AND (CAST(:numbers AS bigint[]) IS NULL OR delivery_id = ANY(:numbers)) FOR UPDATE), queued AS ("
+                "UPDATE delivery d SET state = 'queued', created_at = :now, next_at = :now, ended_at = NULL"
+                " WHERE d.delivery_id IN (SELECT delivery_id FROM dead) OR d.state = 'sent' AND d.what <> 'digest'"
+                " AND EXISTS (SELECT 1 FROM dead b WHERE b.alert_id = d.alert_id AND b.delivery_id < d.delivery_id))"
+                " SELECT count(*) FROM dead"
+            ),
+            {"numbers": numbers, "now": now},
+        ).scalar_one()
+    )
 
 
 def prune(connection: Connection, *, keep: timedelta, now: datetime, limit: int) -> int:
