@@ -17,7 +17,7 @@ from stocktake.core.errors import ConfigError, SendError
 from stocktake.core.messages import Message, Wording
 from stocktake.core.redact import Redactor
 from stocktake.core.rules import Rule
-from stocktake.pipeline.alerting import Outcome, Planner, Sender, prune
+from stocktake.pipeline.alerting import Outcome, Planner, Sender, give_up, prune
 from stocktake.receivers import RECEIVERS
 from stocktake.receivers.alertmanager import AlertmanagerConfig
 from stocktake.receivers.apprise import AppriseConfig
@@ -90,7 +90,8 @@ class Alerting:
         return self._senders[receiver].send_all(stop=stop, now=now)
 
     def prune(self) -> dict[str, int]:
-        """Drop what need not be kept."""
+        """Give up what nobody sends any more, and drop what need not be kept."""
+        give_up(self._engine, self.receivers, after=self._alerts.give_up_after)
         return prune(self._engine, keep=self._alerts.keep)
 
     def close(self) -> None:

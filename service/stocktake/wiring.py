@@ -43,7 +43,6 @@ from stocktake.telemetry.providers import Telemetry, TelemetryConfig, setup_tele
 
 if TYPE_CHECKING:
     from stocktake.alerting import Alerting
-    from stocktake.pipeline.alerting import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -204,12 +203,13 @@ class App:
             log.error("a file of governance is left out", extra={"action": "governance_file", "error": str(exc)})
         return agreed
 
-    def alerting(self, told: Callable[[Outcome], None] = lambda _: None) -> Alerting | None:
+    def alerting(self) -> Alerting | None:
         """Who plans and sends alerts; None where the configuration tells nobody. The caller closes it."""
         if self.settings.alerts is None or self.settings.azure_alerts:
             return None  # by one way or the other, never by both
         from stocktake.alerting import Alerting  # every receiver, for those who send
 
+        self.telemetry.receivers([one.name for one in self.settings.alerts.receivers])
         return Alerting(
             self.settings,
             self.settings.alerts,
@@ -219,7 +219,7 @@ class App:
             key=self.key,
             rules=lambda: load(self.settings).rules,
             workspaces=lambda: self.workspaces,
-            told=told,
+            told=lambda done: self.telemetry.attempted(done.receiver, done.result),
         )
 
     def age_limits(self, name: str) -> dict[Mode, float]:
@@ -246,6 +246,12 @@ class App:
             self.telemetry.inventory(found)
         self.telemetry.transitions(name, moved)
         self.telemetry.database(size)
+
+    def refresh_outbox(self) -> None:
+        """Read what waits for receivers, for telemetry."""
+        with self.engine.connect() as connection:
+            found = figures.deliveries(connection)
+        self.telemetry.outbox(found)
 
     def tell_findings(self) -> int:
         """Tell Azure Monitor of each finding that somebody has to do something about, the worst first, up to the limit;

@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 _BEAT_SECONDS = 15
 _PLAN_SECONDS = 10  # between two looks for alerts to be planned
 _SEND_SECONDS = 5  # between two looks for deliveries to a receiver
+_OUTBOX_SECONDS = 30  # between two looks at the outbox for telemetry
 #: When a worker first publishes the head of the evidence chain: whatever it is started for, soon.
 _FIRST_HEAD = timedelta(minutes=2)
 #: And when it first tells Azure Monitor of open findings: once the first scans had time.
@@ -96,7 +97,7 @@ def run_worker(app: App, *, stop: threading.Event, ready: Callable[[str], object
         alerting = app.alerting()
         if alerting is not None:
             stack.callback(alerting.close)
-            _schedule_alerts(scheduler, duty, alerting, now)
+            _schedule_alerts(scheduler, duty, app, alerting, now)
         azure = app.settings.telemetry.azure_monitor
         if azure is not None and azure.findings != "off":
             scheduler.add_job(
@@ -355,17 +356,22 @@ def _room(app: App) -> int:
 
 
 def _receivers(app: App) -> int:
-    """How many threads alerts may hold: planning, and one for each receiver."""
-    return len(app.settings.alerts.receivers) + 1 if app.settings.alerts is not None else 0
+    """How many threads alerts may hold: planning, their figures, and one for each receiver."""
+    return len(app.settings.alerts.receivers) + 2 if app.settings.alerts is not None else 0
 
 
-def _schedule_alerts(scheduler: BackgroundScheduler, duty: Duty, alerting: Alerting, now: datetime) -> None:
+def _schedule_alerts(scheduler: BackgroundScheduler, duty: Duty, app: App, alerting: Alerting, now: datetime) -> None:
     """One job plans; one for each receiver sends: a receiver that is slow or down holds up no other."""
 
     def every(seconds: int, name: str, act: Callable[[], object], first: datetime) -> None:
         scheduler.add_job(duty.alert, IntervalTrigger(seconds=seconds), args=(name, act), id=name, next_run_time=first)
 
-    every(_PLAN_SECONDS, "planning of alerts", alerting.plan, now)
+    def plan() -> None:
+        alerting.plan()
+        app.telemetry.planned()
+
+    every(_PLAN_SECONDS, "planning of alerts", plan, now)
+    every(_OUTBOX_SECONDS, "figures of alerts", app.refresh_outbox, now)
     for name in alerting.receivers:
         send = partial(alerting.send, name, stop=duty.stopping)
         every(_SEND_SECONDS, f"alerts to {name}", send, now + timedelta(seconds=1))

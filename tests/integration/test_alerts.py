@@ -209,6 +209,24 @@ def test_a_receiver_that_left_the_configuration_leaves_dead_letters(
     assert "no receiver 'hook' any more" in error
 
 
+def test_what_waits_for_a_receiver_that_left_is_given_up_in_the_end_and_not_at_once(
+    engine: Engine, hook: Hooks, installed: Desk
+) -> None:
+    hook.says(Says(status=503))
+    plant(engine)
+    installed.after()
+    installed.after(MINUTE)
+    other = desk(engine, "receivers: [{name: team, slack: {url_env: SLACK}}]\nreceiver: none", {"SLACK": hook.url})
+    for back, state in ((timedelta(), "failed"), (2 * DAY, "failed"), (2 * DAY, "dead")):
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE delivery SET created_at = created_at - :back"), {"back": back})
+        installed.alerting.prune()  # whoever has it in the configuration gives nothing up
+        assert installed.deliveries("state") == ["failed"]
+        other.alerting.prune()
+        assert other.deliveries("state") == [state]
+    assert other.deliveries("error") == ["The configuration has no receiver 'hook' any more."]
+
+
 # ---- what breaks -----------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScanState, ScopeState
 from stocktake.core.findings import State
-from stocktake.telemetry import KindFigures, RequestFigures, ScanFigures, Telemetry, WorkspaceFigures
+from stocktake.telemetry import (
+    DeliveryFigures,
+    KindFigures,
+    ReceiverFigures,
+    RequestFigures,
+    ScanFigures,
+    Telemetry,
+    WorkspaceFigures,
+)
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -42,6 +50,7 @@ def make_workspace(
         kinds=[make_kind()] if kinds is None else kinds,
         findings={("missing-owner", "info"): {State.OPEN: 2}},
         not_judged=1,
+        rules_failing=1,
     )
 
 
@@ -58,6 +67,11 @@ def make_scan(workspace: str = "research", *, state: ScanState = ScanState.COMPL
     )
 
 
+def make_outbox(*receivers: ReceiverFigures) -> DeliveryFigures:
+    waiting = ReceiverFigures(receiver="ops", waiting=2, oldest=NOW - timedelta(hours=1), dead=1, resting=True)
+    return DeliveryFigures(as_of=NOW, receivers=receivers or [waiting])
+
+
 def tell_everything(telemetry: Telemetry, workspace: str = "research") -> None:
     """Give every instrument of the catalogue at least one figure (exports count themselves)."""
     telemetry.discovered({"watched": 3, "deleted": 1}, 1)
@@ -67,6 +81,9 @@ def tell_everything(telemetry: Telemetry, workspace: str = "research") -> None:
     telemetry.request(RequestFigures(workspace=workspace, status=429, seconds=0.01, throttled=True))
     telemetry.request(RequestFigures(workspace=workspace, status=None, seconds=5, retried=True))
     telemetry.transitions(workspace, {("missing-owner", "info", "open"): 2})
+    telemetry.receivers(["ops", "team"])
+    telemetry.attempted("ops", "failed")
+    telemetry.outbox(make_outbox())
     telemetry.head(86400.0)
     telemetry.beat()
     telemetry.database(123_456)

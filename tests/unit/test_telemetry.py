@@ -15,12 +15,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScanState, ScopeState
 from stocktake.core.errors import ConfigError
 from stocktake.core.findings import State
-from stocktake.telemetry import AzureMonitorConfig, OtlpConfig, Telemetry, TelemetryConfig, setup_telemetry
+from stocktake.telemetry import (
+    AzureMonitorConfig,
+    OtlpConfig,
+    ReceiverFigures,
+    Telemetry,
+    TelemetryConfig,
+    setup_telemetry,
+)
 from stocktake.telemetry import instruments as i
 from stocktake.telemetry.__main__ import BEGIN, END
 from stocktake.telemetry.events import EVENTS
 from stocktake.telemetry.reference import page, prometheus_name, samples
-from tests.unit.figures import NOW, make_kind, make_scan, make_workspace, tell_everything
+from tests.unit.figures import NOW, make_kind, make_outbox, make_scan, make_workspace, tell_everything
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -101,7 +108,7 @@ def test_no_attribute_can_name_a_run_an_asset_or_a_person() -> None:
     forbidden = {"run", "run_id", "key", "name", "asset", "user", "owner", "partition", "experiment", "scan", "uri"}
     assert not forbidden & set(i.ATTRIBUTES)
     open_lists = {name for name, attribute in i.ATTRIBUTES.items() if attribute.values is None}
-    assert open_lists == {"workspace", "rule", "version", "python"}  # a rule's id is the operator's at most
+    assert open_lists == {"workspace", "rule", "receiver", "version", "python"}  # names that the operator gave
 
 
 def test_every_declared_instrument_is_exported_and_nothing_else(telemetry: Telemetry) -> None:
@@ -328,3 +335,62 @@ def test_a_head_that_nobody_publishes_has_no_age() -> None:
         now[0] += 50
         assert figure(telemetry, "stocktake_evidence_head_age_seconds") == 50
         assert figure(telemetry, "stocktake_evidence_head_age_limit_seconds") == 86400
+
+
+def test_a_receiver_goes_to_nought_and_does_not_vanish(telemetry: Telemetry, clock: Clock) -> None:
+    telemetry.receivers(["ops", "team"])
+    assert "stocktake_delivery_waiting" not in {name for name, _ in scrape(telemetry)}  # never read is not nought
+    telemetry.outbox(make_outbox())
+    clock.now += 60
+    figures = {"delivery_waiting": 2, "delivery_oldest_age_seconds": 3660, "delivery_dead": 1, "receiver_resting": 1}
+    for name, value in figures.items():
+        assert figure(telemetry, f"stocktake_{name}", receiver="ops") == value
+        assert figure(telemetry, f"stocktake_{name}", receiver="team") == 0
+    telemetry.outbox(replace(make_outbox(), receivers=[]))
+    clock.now += 60
+    for name in figures:
+        assert figure(telemetry, f"stocktake_{name}", receiver="ops") == 0
+
+
+def test_receivers_that_the_configuration_does_not_name_share_one_series(telemetry: Telemetry) -> None:
+    telemetry.receivers(["ops"])
+    gone = [
+        ReceiverFigures(receiver=f"gone{n}", waiting=1, oldest=NOW - timedelta(hours=n), dead=1, resting=True)
+        for n in (1, 3, 2)
+    ]
+    telemetry.outbox(make_outbox(*gone))
+    telemetry.attempted("gone1", "dead")
+    assert figure(telemetry, "stocktake_delivery_waiting", receiver="_OTHER") == 3
+    assert figure(telemetry, "stocktake_delivery_dead", receiver="_OTHER") == 3
+    assert figure(telemetry, "stocktake_delivery_oldest_age_seconds", receiver="_OTHER") == 3 * 3600
+    assert figure(telemetry, "stocktake_receiver_resting", receiver="_OTHER") is None  # nobody tries them
+    assert figure(telemetry, "stocktake_delivery_attempts_total", receiver="_OTHER", outcome="dead") == 1
+    assert {value for _, labels in scrape(telemetry) for label, value in labels if label == "receiver"} == {
+        "ops",
+        "_OTHER",
+    }
+
+
+def test_the_first_delivery_that_fails_is_an_increase(telemetry: Telemetry) -> None:
+    telemetry.receivers(["ops"])
+    for outcome in i.OUTCOMES:
+        assert figure(telemetry, "stocktake_delivery_attempts_total", receiver="ops", outcome=outcome) == 0
+    telemetry.attempted("ops", "failed")
+    assert figure(telemetry, "stocktake_delivery_attempts_total", receiver="ops", outcome="failed") == 1
+
+
+def test_planning_ages_until_it_is_done_again_and_has_no_age_where_nobody_is_told(
+    telemetry: Telemetry, clock: Clock
+) -> None:
+    assert figure(telemetry, "stocktake_alerts_planning_age_seconds") is None
+    telemetry.receivers(["ops"])
+    clock.now += 400
+    assert figure(telemetry, "stocktake_alerts_planning_age_seconds") == 400
+    telemetry.planned()
+    assert figure(telemetry, "stocktake_alerts_planning_age_seconds") == 0
+
+
+def test_a_delivery_planned_by_a_clock_ahead_of_ours_has_no_negative_age(telemetry: Telemetry) -> None:
+    telemetry.receivers(["ops"])
+    telemetry.outbox(make_outbox(ReceiverFigures(receiver="ops", waiting=1, oldest=NOW + timedelta(minutes=1))))
+    assert figure(telemetry, "stocktake_delivery_oldest_age_seconds", receiver="ops") == 0

@@ -301,6 +301,17 @@ class Sender:
         )
 
 
+def give_up(engine: Engine, receivers: Sequence[str], *, after: timedelta) -> int:
+    """Give up deliveries to receivers that left the configuration, as late as those to one that fails: another process
+    may have read a newer configuration already."""
+    with engine.begin() as connection:
+        now = alerts.clock(connection)
+        gone = outbox.give_up(connection, receivers=receivers, before=now - after, now=now)
+    if gone:
+        log.error("alerts given up", extra={"action": "alerts_given_up", "deliveries": gone})
+    return gone
+
+
 def prune(engine: Engine, *, keep: timedelta) -> dict[str, int]:
     """Drop deliveries that ended long ago, and what need not be remembered of findings that are over."""
     dropped = {"delivery": 0, "alert_finding": 0}

@@ -77,17 +77,22 @@ class ReceiverRow:
     failing_since: datetime | None
     error: str | None
     waiting: int
+    oldest: datetime | None  # when the oldest of them was planned
     dead: int
 
 
 def receivers(connection: Connection) -> dict[str, ReceiverRow]:
-    """Those that ever failed or have something that did not arrive, by name."""
+    """Those that ever failed or have something that did not arrive, by name. Reads delivery_waiting and
+    delivery_dead."""
     rows = connection.execute(
         text(
-            "SELECT coalesce(r.name, d.receiver) AS name, r.failing_since, r.error, coalesce(d.waiting, 0) AS waiting,"
-            " coalesce(d.dead, 0) AS dead FROM receiver r FULL JOIN (SELECT receiver,"
-            " count(*) FILTER (WHERE state <> 'dead') AS waiting, count(*) FILTER (WHERE state = 'dead') AS dead"
-            " FROM delivery WHERE state IN ('queued', 'failed', 'dead') GROUP BY receiver) d ON d.receiver = r.name"
+            "WITH waiting AS (SELECT receiver AS name, count(*) AS number, min(created_at) AS oldest FROM delivery"
+            " WHERE state IN ('queued', 'failed') GROUP BY receiver),"
+            " dead AS (SELECT receiver AS name, count(*) AS number FROM delivery"
+            " WHERE state = 'dead' GROUP BY receiver)"
+            " SELECT name, r.failing_since, r.error, coalesce(w.number, 0) AS waiting, w.oldest,"
+            " coalesce(d.number, 0) AS dead"
+            " FROM receiver r FULL JOIN waiting w USING (name) FULL JOIN dead d USING (name)"
         )
     )
     return {

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, text
 
 from stocktake.core.assets import Category, ChangeType, Kind, Lifecycle, Mode, ScopeState
 from stocktake.core.findings import State
-from stocktake.store import finding_list
-from stocktake.telemetry.figures import KindFigures, WorkspaceFigures
+from stocktake.store import alert_list, finding_list
+from stocktake.telemetry.figures import DeliveryFigures, KindFigures, ReceiverFigures, WorkspaceFigures
 
 #: Kinds that every hot pass lists completely; the others are complete once a sweep.
 HOT_KINDS = frozenset({Kind.WORKSPACE, Kind.EXPERIMENT, Kind.REGISTERED_MODEL, Kind.MODEL_VERSION, Kind.WEBHOOK})
@@ -70,6 +70,7 @@ def workspace_figures(
         )
         for kind in sorted(set(assets) | set(scopes))
     ]
+    unasked = finding_list.not_judged(connection, [workspace])
     return WorkspaceFigures(
         workspace=workspace,
         as_of=row.as_of,
@@ -77,7 +78,8 @@ def workspace_figures(
         observable=row.unobservable_since is None,
         kinds=kinds,
         findings=_findings(connection, row.workspace_id),
-        not_judged=len({one.rule for one in finding_list.not_judged(connection, [workspace])}),
+        not_judged=len({one.rule for one in unasked if one.error is None}),
+        rules_failing=len({one.rule for one in unasked if one.error is not None}),
     )
 
 
@@ -118,6 +120,22 @@ def transitions(connection: Connection, workspace: str, after: int) -> tuple[dic
             counts[rule, severity, state] = number
         reached = max(reached, last)
     return dict(counts), reached
+
+
+def deliveries(connection: Connection) -> DeliveryFigures:
+    """Return what waits for whom, and who rests."""
+    receivers = [
+        ReceiverFigures(
+            receiver=one.name,
+            waiting=one.waiting,
+            oldest=one.oldest,
+            dead=one.dead,
+            resting=one.failing_since is not None,
+        )
+        for one in alert_list.receivers(connection).values()
+    ]
+    as_of: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return DeliveryFigures(as_of=as_of, receivers=receivers)
 
 
 def scan_changes(connection: Connection, scan_id: int) -> dict[tuple[Kind, ChangeType, Category], int]:

@@ -166,6 +166,18 @@ def failed(
     )
 
 
+def give_up(connection: Connection, *, receivers: Sequence[str], before: datetime, now: datetime) -> int:
+    """Give up what waits since then for receivers other than these. Reads delivery_waiting."""
+    return connection.execute(
+        text(
+            "UPDATE delivery SET state = 'dead', ended_at = :now,"
+            " error = 'The configuration has no receiver ' || quote_literal(receiver) || ' any more.'"
+            " WHERE state IN ('queued', 'failed') AND created_at < :before AND receiver <> ALL(:receivers)"
+        ),
+        {"receivers": list(receivers), "before": before, "now": now},
+    ).rowcount
+
+
 def rest(connection: Connection, receiver: str, now: datetime, *, until: datetime, error: str) -> None:
     """Try nothing with a receiver until a time: it takes nothing at the moment."""
     connection.execute(

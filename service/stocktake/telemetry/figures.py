@@ -53,6 +53,26 @@ class WorkspaceFigures:
     #: By rule and severity (of which there ever was one), how many stand how; resolved ones are not counted.
     findings: Mapping[tuple[str, str], Mapping[State, int]] = field(default_factory=dict)
     not_judged: int = 0  # rules that claim nothing, for want of a complete look
+    rules_failing: int = 0  # rules that could not be asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiverFigures:
+    """What waits for one receiver, and how it does."""
+
+    receiver: str
+    waiting: int = 0
+    oldest: datetime | None = None  # when the oldest that waits was planned
+    dead: int = 0
+    resting: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFigures:
+    """The outbox as it stood at `as_of`, by the database's clock."""
+
+    as_of: datetime
+    receivers: Sequence[ReceiverFigures]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

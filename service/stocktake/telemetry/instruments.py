@@ -38,7 +38,7 @@ class Fold(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribute:
-    """One dimension. `values` is the closed list; None is for names out of the configuration (workspaces)."""
+    """One dimension. `values` is the closed list; None is for names out of the configuration."""
 
     name: str
     meaning: str
@@ -48,6 +48,7 @@ class Attribute:
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")  # none: no answer came (refused, timeout, TLS)
 EXPORTERS = ("otlp", "azure_monitor")
 RESULTS = ("success", "failure")
+OUTCOMES = ("sent", "failed", "dead")  # of an attempt to deliver; failed: it is tried again
 
 ATTRIBUTES: Mapping[str, Attribute] = {
     attribute.name: attribute
@@ -69,6 +70,10 @@ ATTRIBUTES: Mapping[str, Attribute] = {
         Attribute(name="status_class", meaning="class of the HTTP answer", values=frozenset(STATUS_CLASSES)),
         Attribute(name="exporter", meaning="where figures are pushed", values=frozenset(EXPORTERS)),
         Attribute(name="result", meaning="whether the receiver took them", values=frozenset(RESULTS)),
+        Attribute(
+            name="receiver", meaning="a receiver's name in the configuration; any other is `_OTHER`", values=None
+        ),
+        Attribute(name="outcome", meaning="what became of an attempt to deliver", values=frozenset(OUTCOMES)),
         # Facts of the build: one value per process, so they cannot grow.
         Attribute(name="version", meaning="stocktake's version", values=None),
         Attribute(name="python", meaning="Python's version", values=None),
@@ -227,6 +232,56 @@ NOT_JUDGED = Declaration(
     description="Rules that claim nothing of a workspace, because what they need was never completely listed.",
     attributes=("workspace",),
 )
+RULES_FAILING = Declaration(
+    name="stocktake.rules.failing",
+    instrument=Instrument.GAUGE,
+    unit="{rule}",
+    description="Rules that could not be asked about a workspace the last time; their findings stay as they were.",
+    attributes=("workspace",),
+)
+PLANNING_AGE = Declaration(
+    name="stocktake.alerts.planning.age",
+    instrument=Instrument.GAUGE,
+    unit="s",
+    description="Time since this worker last planned alerts, or since it began to try.",
+)
+DELIVERY_ATTEMPTS = Declaration(
+    name="stocktake.delivery.attempts",
+    instrument=Instrument.COUNTER,
+    unit="{attempt}",
+    description="Attempts of this worker to deliver, by what became of them; dead: given up.",
+    attributes=("receiver", "outcome"),
+)
+DELIVERIES_WAITING = Declaration(
+    name="stocktake.delivery.waiting",
+    instrument=Instrument.GAUGE,
+    unit="{delivery}",
+    description="Deliveries in the outbox that have not arrived and are not given up.",
+    attributes=("receiver",),
+)
+DELIVERY_AGE = Declaration(
+    name="stocktake.delivery.oldest.age",
+    instrument=Instrument.GAUGE,
+    unit="s",
+    description="Time since the oldest delivery that still waits was planned; 0 where none waits.",
+    attributes=("receiver",),
+    fold=Fold.MAX,
+)
+DEAD_LETTERS = Declaration(
+    name="stocktake.delivery.dead",
+    instrument=Instrument.GAUGE,
+    unit="{delivery}",
+    description="Deliveries that were given up, until they are tried once more or dropped (`alerts.keep`).",
+    attributes=("receiver",),
+)
+RECEIVER_RESTING = Declaration(
+    name="stocktake.receiver.resting",
+    instrument=Instrument.GAUGE,
+    unit="{receiver}",
+    description="1 while a receiver fails and is left alone between two tries, 0 while it takes what it is sent.",
+    attributes=("receiver",),
+    fold=Fold.MAX,
+)
 HEAD_AGE = Declaration(
     name="stocktake.evidence.head.age",
     instrument=Instrument.GAUGE,
@@ -314,6 +369,13 @@ CATALOGUE: tuple[Declaration, ...] = (
     FINDINGS,
     TRANSITIONS,
     NOT_JUDGED,
+    RULES_FAILING,
+    PLANNING_AGE,
+    DELIVERY_ATTEMPTS,
+    DELIVERIES_WAITING,
+    DELIVERY_AGE,
+    DEAD_LETTERS,
+    RECEIVER_RESTING,
     HEAD_AGE,
     HEAD_AGE_LIMIT,
     REQUESTS,

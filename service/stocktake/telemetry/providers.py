@@ -31,7 +31,7 @@ from stocktake.telemetry.exporters import (
     azure_reader,
     otlp_reader,
 )
-from stocktake.telemetry.figures import RequestFigures, ScanFigures, WorkspaceFigures
+from stocktake.telemetry.figures import DeliveryFigures, RequestFigures, ScanFigures, WorkspaceFigures
 from stocktake.telemetry.state import State, WorkspaceNames
 
 log = logging.getLogger(__name__)
@@ -191,6 +191,25 @@ class Telemetry:
             events = self._events
         if events is not None:
             events.send(name, properties)
+
+    def receivers(self, names: Iterable[str]) -> None:
+        """Make known whom alerts are planned for and sent to from now on, so that their counters begin at nought."""
+        self._state.receivers(names)
+        for name in names:
+            for outcome in i.OUTCOMES:
+                self._add(i.DELIVERY_ATTEMPTS, 0, {"receiver": name, "outcome": outcome})
+
+    def planned(self) -> None:
+        """Alerts were planned: by this worker, or by another that was at it."""
+        self._state.planned()
+
+    def attempted(self, receiver: str, outcome: str) -> None:
+        """Count an attempt to deliver."""
+        self._add(i.DELIVERY_ATTEMPTS, 1, {"receiver": self._state.receiver(receiver), "outcome": outcome})
+
+    def outbox(self, figures: DeliveryFigures) -> None:
+        """Replace what is known of the outbox."""
+        self._state.outbox(figures)
 
     def head(self, age_limit: float) -> None:
         """A head of the evidence chain was published, or is to be from now on; how old it may become, in seconds."""

@@ -14,7 +14,7 @@ from stocktake.core.assets import Lifecycle, ScopeState
 from stocktake.core.discovery import Standing
 from stocktake.core.findings import LIVE
 from stocktake.telemetry import instruments as i
-from stocktake.telemetry.figures import KindFigures, WorkspaceFigures
+from stocktake.telemetry.figures import DeliveryFigures, KindFigures, ReceiverFigures, WorkspaceFigures
 
 Observed = tuple[Mapping[str, str], float]
 
@@ -61,6 +61,9 @@ class State:
         self._not_looked = 0
         self._exports: dict[tuple[str, str], int] = {}
         self._head: tuple[float, float] | None = None  # when it was published, and how old it may become
+        self._receivers: tuple[str, ...] = ()
+        self._planned: float | None = None
+        self._outbox: tuple[DeliveryFigures, float] | None = None  # and when (monotonic) it was read
 
     def put(self, figures: WorkspaceFigures) -> None:
         with self._lock:
@@ -95,6 +98,22 @@ class State:
     def discovered(self, standings: Mapping[str, int], not_looked: int) -> None:
         with self._lock:
             self._discovered, self._not_looked = dict(standings), not_looked
+
+    def receivers(self, names: Iterable[str]) -> None:
+        """The receivers that the configuration names, which are planned for from now on; no other name is ever told."""
+        with self._lock:
+            self._receivers, self._planned = tuple(names), self._clock()
+
+    def receiver(self, name: str) -> str:
+        return name if name in self._receivers else i.OTHER
+
+    def planned(self) -> None:
+        with self._lock:
+            self._planned = self._clock()
+
+    def outbox(self, figures: DeliveryFigures) -> None:
+        with self._lock:
+            self._outbox = figures, self._clock()
 
     def exporter(self, name: str) -> None:
         """Make an exporter known, so that its counters begin at nought."""
@@ -148,6 +167,13 @@ class State:
             return list(self._findings(held))
         if declaration is i.NOT_JUDGED:
             return [({"workspace": self._label(h)}, h.figures.not_judged) for h in held]
+        if declaration is i.RULES_FAILING:
+            return [({"workspace": self._label(h)}, h.figures.rules_failing) for h in held]
+        if declaration is i.PLANNING_AGE:
+            planned = self._planned
+            return [] if planned is None else [({}, max(0.0, self._clock() - planned))]
+        if declaration.name in _RECEIVER_FIGURES:
+            return list(self._by_receiver(declaration))
         if declaration is i.BUDGET_USED:
             return [({"workspace": self._names.label(name)}, share) for name, share in budgets.items()]
         if declaration is i.WORKSPACE_OBSERVABLE:
@@ -168,6 +194,21 @@ class State:
                 for state in LIVE:  # one that is left behind goes to nought
                     attributes = {"workspace": self._label(one), "rule": rule, "severity": severity, "state": state}
                     yield attributes, counts.get(state, 0)
+
+    def _by_receiver(self, declaration: i.Declaration) -> Iterator[Observed]:
+        with self._lock:
+            outbox, names = self._outbox, self._receivers
+        if outbox is None:  # never read: that is not nought
+            return
+        figures, at = outbox
+        quiet = (ReceiverFigures(receiver=name) for name in names)  # those of which there is nothing to tell
+        for one in (*figures.receivers, *quiet):
+            if declaration is i.RECEIVER_RESTING and one.receiver not in names:
+                continue  # nobody tries one that left the configuration: it would rest for ever
+            age = 0.0
+            if one.oldest is not None:
+                age = max(0.0, (figures.as_of - one.oldest).total_seconds() + self._clock() - at)
+            yield {"receiver": self.receiver(one.receiver)}, _RECEIVER_FIGURES[declaration.name](one, age)
 
     def _by_kind(self, declaration: i.Declaration, held: Iterable[_Held]) -> Iterator[Observed]:
         tell = _KIND_FIGURES[declaration.name]
@@ -231,6 +272,14 @@ def _assets(_: WorkspaceFigures, kind: KindFigures, __: float) -> Iterator[Obser
 def _withheld(_: WorkspaceFigures, kind: KindFigures, __: float) -> Iterator[Observed]:
     yield {}, kind.withheld
 
+
+#: Of one receiver, and how long the oldest that waits for it has waited.
+_RECEIVER_FIGURES: Mapping[str, Callable[[ReceiverFigures, float], float]] = {
+    i.DELIVERIES_WAITING.name: lambda one, _: one.waiting,
+    i.DELIVERY_AGE.name: lambda _, age: age,
+    i.DEAD_LETTERS.name: lambda one, _: one.dead,
+    i.RECEIVER_RESTING.name: lambda one, _: one.resting,
+}
 
 _KIND_FIGURES: Mapping[str, _Tell] = {
     i.SCAN_AGE.name: _age,
