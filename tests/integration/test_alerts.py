@@ -107,6 +107,7 @@ def test_a_kind_that_cannot_be_looked_at_goes_before_nothing_of_what_can(
     world = Registry()
     world.add_run("run0")
     world.registered["m"] = {"name": "m", "owner": "ada", "aliases": {"champion": "1"}}
+    look(engine, world)
     for _ in range(2):
         look(engine, world, source=Forbidden)
     assert stands(engine, "access-lost") == {"w": "open"}

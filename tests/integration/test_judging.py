@@ -170,6 +170,24 @@ def test_a_judging_by_some_rules_alone_ends_nothing_of_the_others(engine: Engine
     assert stands(engine, run_edited_after_finish.RULE.id) == {"run0": "open"}
 
 
+def test_a_rule_about_the_ledger_that_is_added_inherits_what_stands_as_any_other(
+    engine: Engine, world: Registry
+) -> None:
+    every = (
+        "SELECT workspace, 'workspace' AS kind, kind AS key, '{}'::jsonb AS evidence FROM inventory.scope"
+        " WHERE state = 'complete'"
+    )
+    ours = rule(every, kinds=())
+    look(engine, world, rules=[])
+    look(engine, world, rules=[ours])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE finding SET state = 'resolved', resolved_at = now() WHERE key = 'run'"))
+    look(engine, world, rules=[ours])
+    assert {one.key: one.inherited for one in found(engine, "own-rule")} == {
+        "experiment": True, "logged_model": True, "model_version": True, "registered_model": True, "run": False,
+    }  # fmt: skip
+
+
 def test_a_kind_that_a_rule_is_about_no_more_ends_the_findings_about_it(engine: Engine, world: Registry) -> None:
     world.experiments["2"] = {"name": "nobody's", "lifecycle_stage": "active"}
     world.experiments["1"]["owner"] = "ada"

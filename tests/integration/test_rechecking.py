@@ -218,6 +218,24 @@ def test_looking_again_is_no_second_sweep_for_the_guard(engine: Engine) -> None:
     assert len(live(engine)) == 12
 
 
+def test_a_look_again_that_was_killed_is_abandoned_by_the_next_pass(engine: Engine, world: Registry) -> None:
+    """While it seemed to run, no scan would take up a list that was cut."""
+    look(engine, world)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO scan (workspace_id, mode, state, source, epoch, began_at, last_began_at)"
+                " SELECT workspace_id, 'recheck', 'running', source, epoch, began_at, last_began_at FROM scan"
+            )
+        )
+    look(engine, world, Mode.HOT)
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT mode, state FROM scan ORDER BY scan_id"))
+        assert [tuple(row) for row in rows] == [
+            ("sweep", "complete"), ("recheck", "abandoned"), ("hot", "complete"),
+        ]  # fmt: skip
+
+
 def test_a_waiver_is_no_hindrance(engine: Engine, world: Registry) -> None:
     look(engine, world)
     with engine.begin() as connection:

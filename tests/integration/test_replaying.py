@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from stocktake.core.assets import Kind, Mode
+from stocktake.core.assets import Kind, Mode, Scope
 from stocktake.core.errors import Trouble
 from stocktake.core.findings import Policy
 from stocktake.core.rules import Rule, StateRule
 from stocktake.pipeline.replaying import Move, Replay
 from stocktake.rules import RULES, mass_removal_withheld, missing_owner
+from stocktake.sources.protocol import Known, Listing, failing
 from stocktake.store import retention
 from stocktake.store.past import NoPast
-from tests.integration.registry import Registry, look
+from tests.integration.registry import Registry, WithRegistry, look
+from tests.integration.scripted import broken
 from tests.integration.test_cli import configured
 
 LONG_AGO = timedelta(days=60)
@@ -177,6 +179,23 @@ def test_what_was_not_observed_is_said(engine: Engine, world: Registry) -> None:
     assert one.never == []
     assert one.first is not None
     assert one.first > datetime.now(UTC) - timedelta(hours=1)
+
+
+def test_a_list_that_belongs_to_no_experiment_leaves_no_gap_behind(engine: Engine, world: Registry) -> None:
+    """Where not all experiments could be listed, the runs of the others are a list that fails: once, not for ever."""
+
+    class Cut(WithRegistry):
+        def listings(self, mode: Mode, known: Known) -> Iterator[Listing]:
+            yield from super().listings(mode, known)
+            yield Listing(scope=Scope(kind=Kind.RUN, partition="unlisted", covers=()), pages=failing(broken()))
+
+    lost = BY_ID["model-version-lost-its-run"]
+    look(engine, world, source=Cut)
+    a_day_goes_by(engine)
+    world.runs["run0"]["info"]["lifecycle_stage"] = "deleted"
+    look(engine, world)
+    assert [one[1] for one in told(engine, lost)] == ["m/1"]
+    assert moves(replayed(engine, lost)[0]) == told(engine, lost)
 
 
 def test_what_retention_dropped_is_said_and_not_answered_as_nothing(engine: Engine, world: Registry) -> None:

@@ -133,8 +133,8 @@ def _open(
         text(
             "UPDATE scan SET state = :abandoned, finished_at = clock_timestamp(), error = coalesce(error,"
             " 'the worker went away before the scan was done'), next_step = :next_step"
-            " WHERE workspace_id = :wid AND mode = :mode AND state = 'running'"
-        ),
+            " WHERE workspace_id = :wid AND (mode = 'sweep') = (:mode = 'sweep') AND state = 'running'"
+        ),  # whoever else needs the lock that we hold is gone
         {"abandoned": ScanState.ABANDONED, "wid": wid, "mode": mode, "next_step": _GOES_ON},
     ).rowcount
     if abandoned:

@@ -271,7 +271,8 @@ def looks(
     """How completely what a rule needs was seen, for each kind that it is about."""
     there = [unit for unit in units(rule) if unit in standing]  # another version, without it, may have dismissed it
     if rule.of_ledger:
-        return [Look(kind=one.kind, before=standing[one].looked_at, first=False, seen=now) for one in there]
+        first = {one: standing[one].epoch is None for one in there}  # how we understand what we read is no matter here
+        return [Look(kind=one.kind, before=standing[one].looked_at, first=first[one], seen=now) for one in there]
     found = []
     for unit in there:
         needed = {unit.kind, *(str(one) for one in rule.needs)}

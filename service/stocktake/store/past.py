@@ -83,6 +83,7 @@ FROM (
     FROM public.scope_scan c JOIN public.scan s USING (scan_id)
         CROSS JOIN LATERAL unnest(CASE WHEN c.covers = '{{}}' THEN ARRAY[''] ELSE c.covers END) AS p (partition)
     WHERE s.{_HERE} AND c.finished_at <= {_AT} AND c.state <> 'incremental'
+        AND (c.covers <> '{{}}' OR c.state = 'unsupported')
 ) l WHERE l.partition = '' OR EXISTS (
     SELECT 1 FROM pg_temp.past_asset a WHERE a.gone_at IS NULL AND a.workspace_id = l.workspace_id
         AND (a.kind = 'experiment' AND a.key = l.partition OR a.kind = l.kind AND a.partition = l.partition))
