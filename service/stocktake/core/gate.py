@@ -449,7 +449,8 @@ def _findings(facts: Facts) -> Check:
     details = [_line(one) for one in facts.findings]
     if blocks:
         return Check(
-            id="findings", result=Result.FAIL, words=f"{len(blocks)} findings are open", details=details,
+            id="findings", result=Result.FAIL, details=details,
+            words=f"{len(blocks)} {'finding is' if len(blocks) == 1 else 'findings are'} open",
             about=[(one.kind, one.key) for one in blocks],
         )  # fmt: skip
     if any(one.state != State.WAIVED for one in blind):
