@@ -158,6 +158,12 @@ def test_what_is_excepted_says_so_and_by_whom() -> None:
     assert the(facts, "run-unedited", waiver("run-edited-after-finish", "r2")).result == Result.FAIL
 
 
+def test_an_edit_is_told_to_people_and_one_finding_is_one() -> None:
+    metric = {"path": "metrics.f1", "before": None, "after": {"step": 0, "timestamp": 1, "value": 0.87}}
+    assert the(replace(GOOD, edits=Edits(fields=[metric])), "run-unedited").details == ["metrics.f1: nothing -> 0.87"]
+    assert the(replace(GOOD, findings=[finding()]), "findings").words == "1 finding is open"
+
+
 def test_a_waiver_of_a_rule_excepts_no_ignorance() -> None:
     facts = replace(GOOD, edits=Edits(observed=False))
     assert the(facts, "run-unedited", waiver("run-edited-after-finish")).result == Result.UNKNOWN

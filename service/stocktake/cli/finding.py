@@ -212,7 +212,9 @@ def write_one(row: FindingRow, output: Output, rules: Loaded) -> None:
     for event in row.history:
         by = f" by {event.actor}: {event.reason}" if event.actor else f": {event.reason}" if event.reason else ""
         lines.append((exact(event.at), f"{event.before or 'new'} -> {event.after}{by}"))
-    lines += said(rule) if rule is not None else []
+    if rule is not None:
+        lines += said(rule, row.kind, row.key)
+        lines += [("Runbook", f"docs/runbook/{rule.id}.md")] if rule.origin is None else [("File", rule.origin)]
     write_table(["", ""], ([name, text] for name, text in lines))
 
 

@@ -119,8 +119,10 @@ def _check(
             seen = view(connection, kinds[0], workspaces, None)
             if seen.blind:
                 return refuse(seen, output)
+            form = " Name it as NAME@ALIAS or NAME/VERSION;" if kinds[0] == "model_version" else " Name it by its key;"
             say(
-                f"No {kinds[0].replace('_', ' ')} {clean(which)} was ever seen. `stocktake list {kinds[0]}` lists them."
+                f"No {kinds[0].replace('_', ' ')} {clean(which)} was ever seen.{form}"
+                f" `stocktake list {kinds[0]}` lists them."
             )
             return ExitCode.NOT_FOUND if note(seen) is ExitCode.COMPLETE else ExitCode.PARTIAL
     if bundle is not None and len(found) > 1:

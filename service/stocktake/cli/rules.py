@@ -14,7 +14,7 @@ from stocktake.cli.exits import ExitCode, Stop
 from stocktake.cli.render import Output, clean, write_json, write_table, write_tsv
 from stocktake.cli.session import OutputOption, Session, session
 from stocktake.core.errors import ConfigError
-from stocktake.core.rules import ChangeRule, Rule
+from stocktake.core.rules import ChangeRule, Rule, about
 from stocktake.rules import RULES
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def told(rule: Rule) -> dict[str, Any]:
     }
 
 
-def said(rule: Rule) -> list[tuple[str, str]]:
-    """The words of a rule, each with its heading."""
-    words = rule.words
+def said(rule: Rule, kind: str | None = None, key: str = "") -> list[tuple[str, str]]:
+    """The words of a rule, each with its heading; of one finding, with its kind and key where the words leave room."""
+    words = rule.words if kind is None else about(rule.words, kind, key)
     return [
         ("Why it matters", words.why),
         ("Inspect (command line)", words.cli),

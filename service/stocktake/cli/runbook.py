@@ -40,13 +40,19 @@ def _page(rule: Rule) -> str:
         seen = f"It is judged only after a complete list of: {needs}."
     else:
         seen = "It is judged after every scan, from stocktake's own ledger."
-    patience = f"It opens after {rule.opens_after}, and resolves after {rule.resolves_after}, such looks in a row."
-    parts = [_MADE, f"# {rule.words.title}", "", f"`{rule.id}`, {rule.severity}. {seen} {patience}"]
+    if facts["sort"] != "change" or (rule.opens_after, rule.resolves_after) != (1, 1):
+        seen += f" It opens after {_looks(rule.opens_after)}, and resolves after {_looks(rule.resolves_after)}."
+    parts = [_MADE, f"# {rule.words.title}", "", f"`{rule.id}`, {rule.severity}. {seen}"]
     for heading, words in said(rule):
         parts += ["", f"## {heading}", words]
-    parts += ["", "## Take it on", "`stocktake finding show ID` has the evidence and the history;"]
+    parts += ["", "## Take it on"]
+    parts += ["`stocktake finding show ID` has the evidence, the history, and these words with KEY and KIND filled in;"]
     parts += ["`stocktake finding ack ID --reason TEXT` says that you are at it, or, of a change, that it was meant."]
     return "\n".join(parts) + "\n"
+
+
+def _looks(count: int) -> str:
+    return "one such look" if count == 1 else f"{count} such looks in a row"
 
 
 if __name__ == "__main__":

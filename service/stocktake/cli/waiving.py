@@ -144,7 +144,7 @@ def add(
             made = waivers.row(connection, number)
     assert made is not None
     _write([_of_command(made)], output)
-    this.tell(f"{moved:,} findings are waived by it now.")
+    this.tell(f"{moved:,} {'finding is' if moved == 1 else 'findings are'} waived by it now.")
     return ExitCode.COMPLETE
 
 
@@ -201,7 +201,7 @@ def end(
             made = waivers.row(connection, number)
     assert made is not None
     _write([_of_command(made)], output)
-    this.tell(f"{moved:,} findings moved.")
+    this.tell(f"{moved:,} {'finding' if moved == 1 else 'findings'} moved.")
     return ExitCode.COMPLETE
 
 

@@ -250,7 +250,7 @@ def try_(
     elif moves:
         _by_day(moves)
     else:
-        this.tell(f"It would have said nothing: looked at {replay.looks:,} times.")
+        this.tell(f"It would have said nothing: looked {replay.looks:,} {'time' if replay.looks == 1 else 'times'}.")
     for one in replay.unobserved:
         _tell(this, one)
     if not replay.looks and replay.unobserved:
@@ -303,7 +303,10 @@ def _tell(this: Session, one: Unobserved) -> None:
     if one.dropped_before is not None:
         this.tell(f"{name}: not observed before {exact(one.dropped_before)}: retention dropped what was earlier.")
     if one.first is not None:
-        this.tell(f"{name}: not observed before {exact(one.first)}: what the rule needs was not completely listed.")
+        this.tell(
+            f"{name}: nothing is said of the time before {exact(one.first)}: a rule about how things stand is asked"
+            " once for each day, and no rule before all that it needs was completely listed."
+        )
     if one.never:
         this.tell(f"{name}: not observed at all: {', '.join(one.never)}, or what the rule needs beside.")
 

@@ -302,13 +302,20 @@ def _finished(facts: Facts) -> Check:
     return Check(id="run-finished", result=Result.FAIL, words=f"Run {run.key} is {run.state}", about=[_of(run)])
 
 
+def _side(value: Any) -> str:
+    """What a field was or is; of a metric its value alone."""
+    if isinstance(value, Mapping) and "value" in value and value.keys() <= {"value", "step", "timestamp"}:
+        value = value["value"]
+    return "nothing" if value is None else repr(value)
+
+
 def _unedited(facts: Facts) -> Check:
     run, edits = facts.run, facts.edits
     if run is None or run.presence == Presence.UNSEEN:
         return _no_run(facts, "run-unedited")
     since = f" before {edits.since.isoformat(timespec='seconds')}" if edits.since is not None else ""
     if edits.fields:
-        details = [f"{one['path']}: {one.get('before')!r} -> {one.get('after')!r}" for one in edits.fields]
+        details = [f"{one['path']}: {_side(one.get('before'))} -> {_side(one.get('after'))}" for one in edits.fields]
         return Check(
             id="run-unedited", result=Result.FAIL, words=f"Run {run.key} was edited after it had ended",
             details=details, about=[_of(run)],
@@ -449,7 +456,8 @@ def _findings(facts: Facts) -> Check:
     details = [_line(one) for one in facts.findings]
     if blocks:
         return Check(
-            id="findings", result=Result.FAIL, words=f"{len(blocks)} findings are open", details=details,
+            id="findings", result=Result.FAIL, details=details,
+            words=f"{len(blocks)} {'finding is' if len(blocks) == 1 else 'findings are'} open",
             about=[(one.kind, one.key) for one in blocks],
         )  # fmt: skip
     if any(one.state != State.WAIVED for one in blind):

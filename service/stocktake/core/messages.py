@@ -17,7 +17,7 @@ import msgspec
 
 from stocktake.core import canonical
 from stocktake.core.alerting import Alert, Planned, Told, What
-from stocktake.core.rules import ChangeRule, Rule
+from stocktake.core.rules import ChangeRule, Rule, about
 
 #: Of messages that people read, so many findings are told in full; the others are counted.
 SHOWN = 20
@@ -219,7 +219,7 @@ def _named(one: Details) -> str:
 
 def _item(one: Details, told: Told, wording: Wording) -> Item:
     rule = wording.rules.get(one.rule)
-    words = rule.words if rule is not None else None
+    words = about(rule.words, one.kind, one.key) if rule is not None else None
     ended = told is Told.RESOLVED
     return Item(
         key=one.fingerprint,
@@ -319,9 +319,10 @@ def _money(evidence: Mapping[str, Any]) -> str | None:
 def _inspect(one: Details, rule: Rule | None, wording: Wording) -> Iterator[tuple[str, str]]:
     yield "stocktake", f"stocktake finding show {one.finding}"
     if rule is not None:
-        yield "command line", rule.words.cli
-        yield "REST", rule.words.rest
-        yield "portal", rule.words.portal
+        words = about(rule.words, one.kind, one.key)
+        yield "command line", words.cli
+        yield "REST", words.rest
+        yield "portal", words.portal
     if wording.events:
         yield (
             "KQL",

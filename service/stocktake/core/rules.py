@@ -8,12 +8,14 @@ what it does not yield counts as not so, and therefore it is asked only where wh
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from stocktake.core.assets import ChangeType, Kind
 from stocktake.core.diff import field_changes
@@ -49,6 +51,29 @@ class Words:
     fix: str
     rollback: str
     signal: str  # what tells that it happens, and that it is over
+
+
+def about(words: Words, kind: str, key: str) -> Words:
+    """The words for one finding: its KIND and KEY as a shell takes them, and in an address as an address does.
+
+    A watched server chose the key, and somebody will paste this into a shell."""
+    shell = {"KIND": kind, "KEY": shlex.quote(key)}
+    address = {"KIND": kind, "KEY": quote(key, safe="/", errors="replace")}
+
+    def filled(text: str, values: Mapping[str, str]) -> str:
+        return _ROOM.sub(lambda found: values[found[0]], text)
+
+    return replace(
+        words,
+        cli=filled(words.cli, shell),
+        rest=filled(words.rest, address),
+        portal=filled(words.portal, address),
+        fix=filled(words.fix, shell),
+        rollback=filled(words.rollback, shell),
+    )
+
+
+_ROOM = re.compile(r"\b(?:KIND|KEY)\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,16 +122,16 @@ RULE = ChangeRule(
         " Production, traffic above 0, and the default deployment of a batch endpoint. An alias that is new was"
         " nobody's to load by and is no change; a version that enters a stage is one, for whoever loads by stage loads"
         " the newest in it.",
-        cli="stocktake changes --key KEY; stocktake lineage registered_model KEY; stocktake production DAY",
+        cli="stocktake changes --key KEY; stocktake lineage KIND KEY; stocktake production",
         rest="GET /api/2.0/mlflow/registered-models/get?name=KEY (aliases, stages). Azure ML: GET"
         " .../onlineEndpoints/KEY (properties.traffic).",
         portal="MLflow: Models, the model's page. Azure ML studio: Endpoints, the endpoint, Traffic.",
-        fix="Ask who is responsible for the model whether the release was meant; `stocktake lineage registered_model"
-        " KEY` says from which run the new version came. If it was meant, acknowledge with the ticket.",
+        fix="Ask who is responsible for the model whether the release was meant; `stocktake lineage KIND KEY`"
+        " says from which run the new version came. If it was meant, acknowledge with the ticket.",
         rollback="Set back what stands under `before`: POST /api/2.0/mlflow/registered-models/alias with the version,"
         " or model-versions/transition-stage; Azure ML: az ml online-endpoint update --name KEY --traffic"
         " DEPLOYMENT=100. Then restart what loads the model at its start. Of a model that is deleted stocktake keeps"
-        " the documents: `stocktake history registered_model KEY`.",
+        " the documents: `stocktake history KIND KEY`.",
         signal="It resolves when all is again as it was before. It opens again with the next change. Another model"
         " under the same deployment is the rule about the deployment's configuration.",
     ),
