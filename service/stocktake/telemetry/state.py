@@ -278,7 +278,7 @@ _RECEIVER_FIGURES: Mapping[str, Callable[[ReceiverFigures, float], float]] = {
     i.DELIVERIES_WAITING.name: lambda one, _: one.waiting,
     i.DELIVERY_AGE.name: lambda _, age: age,
     i.DEAD_LETTERS.name: lambda one, _: one.dead,
-    i.RECEIVER_RESTING.name: lambda one, _: one.resting,
+    i.RECEIVER_RESTING.name: lambda one, _: float(one.resting),  # OTLP takes no bool
 }
 
 _KIND_FIGURES: Mapping[str, _Tell] = {
