@@ -67,6 +67,14 @@ def test_an_edit_that_is_taken_back_resolves_and_another_opens_it_again(engine: 
     assert one.evidence["fields"] == [{"path": "tags.review", "before": "pending", "after": "approved"}]
 
 
+def test_a_finding_that_is_over_still_says_what_it_was(engine: Engine, world: Registry) -> None:
+    for value in ("pending", "approved", "pending"):
+        world.runs["run0"]["tags"]["review"] = value
+        look(engine, world)
+    (one,) = found(engine, "run-edited-after-finish", states=["resolved"])
+    assert one.evidence["fields"] == [{"path": "tags.review", "before": "pending", "after": "approved"}]
+
+
 def test_a_deleted_run_and_its_restoring(engine: Engine, world: Registry) -> None:
     look(engine, world)
     world.runs["run1"]["info"]["lifecycle_stage"] = "deleted"

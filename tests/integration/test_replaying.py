@@ -258,7 +258,7 @@ def test_the_command_says_day_by_day_what_would_have_moved(
     look(engine, world, rules=())
     answer = cli("rules", "try", "missing-owner", "--since", "90 days ago")
     assert answer.code == 3
-    assert "w: not observed before" in answer.err
+    assert "w: nothing is said of the time before" in answer.err
     lines = [line.split() for line in answer.out.splitlines()]
     assert lines[0][:4] == ["DAY", "(UTC)", "WORKSPACE", "OPENED"]
     assert [line[1:4] for line in lines[1:]] == [["w", "2", "2"], ["w", "1", "1"]]

@@ -232,7 +232,8 @@ def edited(
             known[path] = {"path": path, "before": first, "after": one.get("after")}
     if not touched:
         return None
-    return Verdict(holds=bool(known), evidence=facts(change) | {"fields": list(known.values())})
+    told = known or {one["path"]: one for one in (held or {}).get("fields", ())}  # what is over still says what it was
+    return Verdict(holds=bool(known), evidence=facts(change) | {"fields": list(told.values())})
 
 
 def in_parts(change: Seen) -> Seen:

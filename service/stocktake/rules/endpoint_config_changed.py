@@ -34,8 +34,7 @@ def check(change: Seen, held: Mapping[str, Any] | None) -> Verdict | None:
         if held is None:
             return None
         now = edited(change, held, _matters)
-        fields = list(now.evidence["fields"]) if now is not None else fields
-        return Verdict(holds=bool(fields), evidence=facts(change) | {"fields": fields})
+        return now or Verdict(holds=bool(fields), evidence=facts(change) | {"fields": fields})
     return edited(change, held, _matters)
 
 
