@@ -321,8 +321,11 @@ class Watch:
         del self._watched[name]
 
     def _last(self, name: str) -> None:
-        """A workspace that is deleted is scanned once more: its history tells how it ended, in one change."""
+        """A workspace that is deleted is scanned once more, now: its history tells how it ended, in one change. Until
+        then it has its jobs (discovering.watched), so that a worker that ends before leaves it to the next."""
         self._duty.scan(name, Mode.HOT)
+        self._app.refresh_found()
+        self.follow(datetime.now(UTC))
         self._app.telemetry.forget(name)
 
     def due(self, entry: DiscoverySettings, now: datetime) -> datetime:

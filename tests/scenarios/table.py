@@ -21,6 +21,7 @@ class Tally:
     planted: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)
     false: Counter[str] = field(default_factory=Counter)
+    unseen: int = 0  # put right before the looks that its rule takes, or the world ended: neither found nor missed
     scans: int = 0
     worlds: int = 0
     said: list[str] = field(default_factory=list)  # what was wrong
@@ -32,6 +33,9 @@ class Tally:
         self.said += troubles
         self.played.update((one.rule, one.fault) for one in scenarios if one.rule != COMPANY)
         for subject, claim in book.claims.items():
+            if not claim.found and not claim.missed:
+                self.unseen += 1
+                continue
             self.planted[subject.rule] += 1
             self.found[subject.rule] += claim.found and not claim.missed
             self.false[subject.rule] += claim.lingered
@@ -57,7 +61,8 @@ class Tally:
         number = self.played.total()
         lines = [
             f"Seed {seed}: {number} scenarios in {self.worlds} worlds, {self.scans} scans,"
-            f" {self.planted.total()} faults planted.",
+            f" {self.planted.total()} faults planted"
+            + (f", {self.unseen} more were put right before they could be found." * bool(self.unseen) or "."),
             "",
             "| rule | scenarios | near misses | faults planted | recall | precision |",
             "|---|---|---|---|---|---|",
