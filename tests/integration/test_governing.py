@@ -147,9 +147,9 @@ def test_what_only_comes_back_as_it_was_is_in_its_window_still(engine: Engine, w
     with engine.begin() as connection:  # nobody could look for days, or one look did not show it
         connection.execute(text("UPDATE finding SET state = 'stale' WHERE rule = 'missing-owner'"))
     look(engine, world)  # the release is over, and its window out of the configuration
-    assert {(one.rule, one.state, one.change_window) for one in found(engine)} == {
-        ("missing-owner", "open", "release-42"), ("model-alias-moved", "open", "release-42"),
-    }  # fmt: skip
+    stand = {one.rule: (one.state, one.change_window) for one in found(engine)}
+    assert stand.keys() >= {"missing-owner", "model-alias-moved"}
+    assert set(stand.values()) == {("open", "release-42")}
 
 
 def test_what_was_so_at_first_sight_happened_in_no_window(engine: Engine, world: Registry) -> None:
