@@ -32,6 +32,7 @@ from stocktake.core import canonical
 from stocktake.core.assets import Asset, Kind, Mode, Scope
 from stocktake.core.guard import Guard
 from stocktake.core.redact import Redactor
+from stocktake.pipeline.judging import Judging
 from stocktake.sources.http import Answer
 from stocktake.sources.mlflow_documents import parse
 from stocktake.sources.mlflow_pages import split
@@ -162,6 +163,7 @@ def sweep(corpus: Corpus, url: str) -> int:
 
 def _child(what: str, folder: Path, runs: int, url: str) -> None:
     corpus = Corpus(folder, runs=runs, change=SECOND if what in ("second", "again") else None)
+    judging = _watched_judging()
     began, cpu = time.perf_counter(), time.process_time()
     seen = (floor if what == "floor" else sweep)(corpus, url)
     figures = {
@@ -169,8 +171,22 @@ def _child(what: str, folder: Path, runs: int, url: str) -> None:
         "wall": time.perf_counter() - began,
         "cpu": time.process_time() - cpu,
         "rss": peak(),
+        "judging": sum(judging),
     }
     sys.stdout.write(json.dumps(figures) + "\n")
+
+
+def _watched_judging() -> list[float]:
+    """Seconds that the rules take of each scan of this process from now on."""
+    real, took = Judging.judge, list[float]()
+
+    def timed(one: Judging, scan_id: int) -> None:
+        began = time.perf_counter()
+        real(one, scan_id)
+        took.append(time.perf_counter() - began)
+
+    Judging.judge = timed  # type: ignore[assignment, method-assign]
+    return took
 
 
 def measure(what: str, folder: Path, runs: int, url: str, server: Callable[[], float]) -> dict[str, Any]:
@@ -255,8 +271,9 @@ def main() -> None:
             server = server_cpu(home)
             rows: dict[str, dict[str, Any]] = {}
             sys.stdout.write(
-                "| part | runs | wall s | of the floor | us a run | client CPU us | server CPU us | RSS MB | WAL MB |\n"
-                "|---|---|---|---|---|---|---|---|---|\n"
+                "| part | runs | wall s | of which rules s | of the floor | without rules | us a run | client CPU us |"
+                " server CPU us | RSS MB | WAL MB |\n"
+                "|---|---|---|---|---|---|---|---|---|---|---|\n"
             )
             for part in given.parts.split(","):
                 if part == "unchanged":
@@ -265,7 +282,8 @@ def main() -> None:
                 base = rows.get("floor", one)
                 n = one["seen"]
                 sys.stdout.write(
-                    f"| {part} | {n:,} | {one['wall']:.1f} | {one['wall'] / base['wall']:.2f}x |"
+                    f"| {part} | {n:,} | {one['wall']:.1f} | {one['judging']:.1f} | {one['wall'] / base['wall']:.2f}x |"
+                    f" {(one['wall'] - one['judging']) / base['wall']:.2f}x |"
                     f" {one['wall'] / n * 1e6:.1f} | {one['cpu'] / n * 1e6:.1f} | {one['server'] / n * 1e6:.1f} |"
                     f" {one['rss'] / 2**20:.0f} | {one['wal'] / 2**20:.2f} |\n"
                 )

@@ -79,7 +79,7 @@ class Alerting:
         return Planner(
             engine=self._engine,
             policy=self._policy,
-            wording=wording(self._alerts, self._rules()),
+            wording=lambda: wording(self._alerts, self._rules()),
             redactor=self._redactor,
             key=self._key,
             labels={one.name: one.labels for one in self._workspaces()},

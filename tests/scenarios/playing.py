@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
+
+from stocktake.rules import RULES
 from tests.scenarios.clock import Clock, simulated
 from tests.scenarios.episode import Episode
 from tests.scenarios.frame import Scenario, World
-from tests.scenarios.table import Tally
+from tests.scenarios.table import PAGE, Tally, written
 
 #: Makes a world in a folder, by a clock, at random.
 OpenWorld = Callable[[Path, Clock, random.Random], AbstractContextManager[World]]
@@ -57,3 +61,41 @@ def play(
             book = episode.run([*scenarios, *(lot.choice(company) for _ in range(len(scenarios) // 6))])
             tally.add(scenarios, book, episode.troubles, episode.scans)
     return tally
+
+
+def proved(
+    open_world: OpenWorld,
+    pool: Sequence[Scenario],
+    company: Sequence[Scenario],
+    *,
+    section: str,
+    slice_of: int,
+    pg_server: str,
+    folder: Path,
+) -> None:
+    """Play as `make check-rules` asks for it by the environment, or a slice with a fixed seed; print the table, and
+    hold that all that was planted was found, and nothing else. The page is written only where that is so."""
+    asked = os.environ.get("STOCKTAKE_SCENARIOS")
+    seed = int(os.environ.get("STOCKTAKE_SCENARIOS_SEED") or (random.randrange(10**6) if asked else 1))
+    only = os.environ.get("STOCKTAKE_SCENARIOS_RULE", "").split()
+    print(f"seed {seed}")
+    chosen = [one for one in pool if not only or one.rule in only]
+    if not chosen:
+        pytest.skip(f"{section}: none of {', '.join(only)} is planted here")
+    tally = play(
+        open_world,
+        chosen,
+        company,
+        number=int(asked or slice_of),
+        seed=seed,
+        pg_server=pg_server,
+        folder=folder,
+        seconds=float(os.environ.get("STOCKTAKE_SCENARIOS_SECONDS") or "inf"),
+    )
+    table = tally.markdown(seed)
+    print(table)
+    assert not tally.said, "\n".join(tally.said)
+    assert tally.planted
+    assert set(tally.rules()) <= {rule.id for rule in RULES}
+    if os.environ.get("STOCKTAKE_SCENARIOS_WRITE"):
+        PAGE.write_text(written(PAGE.read_text(), table, section))

@@ -46,7 +46,7 @@ class Planner:
 
     engine: Engine
     policy: Policy
-    wording: Wording
+    wording: Callable[[], Wording]  # asked for when there is something to say: it reads every rule
     redactor: Redactor
     key: bytes
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of workspaces
@@ -168,7 +168,8 @@ class Planner:
         if not told:
             return
         clean = self.redactor.remembering(redactions.remembered(connection)).remembered.document
-        details = alerts.details(connection, told, self._needs())
+        wording = self.wording()
+        details = alerts.details(connection, told, _needs(wording))
         first = alerts.told_labels(connection, [kept.id for kept, _ in done], told)
         for kept, flushed in done:
             alert, labels = flushed.alert, first.get(kept.id, {})
@@ -180,7 +181,7 @@ class Planner:
                     for number, _ in planned.tells
                     if number in details
                 }
-                made = message(alert, planned, known, self.wording, each=(traits or Traits()).each, now=now)
+                made = message(alert, planned, known, wording, each=(traits or Traits()).each, now=now)
                 yield outbox.Queued(
                     alert=kept.id,
                     receiver=alert.receiver,
@@ -191,11 +192,12 @@ class Planner:
                     error=gone,
                 )
 
-    def _needs(self) -> dict[str, Sequence[str]]:
-        return {
-            name: [str(kind) for kind in (*rule.kinds, *(() if isinstance(rule, ChangeRule) else rule.needs))]
-            for name, rule in self.wording.rules.items()
-        }
+
+def _needs(wording: Wording) -> dict[str, Sequence[str]]:
+    return {
+        name: [str(kind) for kind in (*rule.kinds, *(() if isinstance(rule, ChangeRule) else rule.needs))]
+        for name, rule in wording.rules.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

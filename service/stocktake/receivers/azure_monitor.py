@@ -43,7 +43,7 @@ class AzureMonitor:
         except NotTaken as exc:
             raise SendError(
                 f"{self._whose} did not take the events ({exc})",
-                recoverable=exc.recoverable,
+                recoverable=True,
                 next_step="Check the connection string, the role Monitoring Metrics Publisher, and the daily cap.",
             ) from exc
         return None

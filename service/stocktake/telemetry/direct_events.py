@@ -17,17 +17,12 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from stocktake import __version__
 from stocktake.core.errors import ConfigError
+from stocktake.telemetry.events import EVENT_NAME
 from stocktake.telemetry.exporters import EXPORT_TIMEOUT, AzureMonitorConfig, switch_side_channels
-
-_NAME = "microsoft.custom_event.name"
 
 
 class NotTaken(Exception):
-    """Events did not arrive. `recoverable`: they may later."""
-
-    def __init__(self, why: str, *, recoverable: bool) -> None:
-        super().__init__(why)
-        self.recoverable = recoverable
+    """Events did not arrive. They may later: the exporter's log says why."""
 
 
 class DirectEvents:
@@ -68,7 +63,7 @@ class DirectEvents:
                     observed_timestamp=stamp,
                     severity_number=SeverityNumber.INFO,
                     body=name,
-                    attributes={**said, _NAME: name},
+                    attributes={**said, EVENT_NAME: name},
                 ),
                 resource=self._resource,
                 instrumentation_scope=self._scope,
@@ -76,7 +71,7 @@ class DirectEvents:
             for name, said in events
         ]
         if self._exporter.export(records) is not LogRecordExportResult.SUCCESS:
-            raise NotTaken("the log says why", recoverable=True)
+            raise NotTaken("the log says why")
 
     def close(self) -> None:
         """Release what is held."""

@@ -21,7 +21,7 @@ from stocktake.telemetry.exporters import AzureMonitorConfig, switch_side_channe
 FINDING, FINDINGS_TOLD = "stocktake.finding", "stocktake.findings.told"
 EVENTS = frozenset({FINDING, FINDINGS_TOLD})
 #: The attribute by which Azure Monitor's exporter tells an event from a log line.
-_NAME = "microsoft.custom_event.name"
+EVENT_NAME = "microsoft.custom_event.name"
 _LONGEST = 1024  # characters of one property
 
 
@@ -47,7 +47,7 @@ class Events:
             timestamp=time.time_ns(),
             severity_number=SeverityNumber.INFO,
             body=name,
-            attributes={_NAME: name, **{key: value[:_LONGEST] for key, value in properties.items()}},
+            attributes={EVENT_NAME: name, **{key: value[:_LONGEST] for key, value in properties.items()}},
         )
 
     def flush(self, timeout: float) -> None:
