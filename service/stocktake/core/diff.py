@@ -150,7 +150,8 @@ def story(kind: Kind, found: Difference, *, partition: str, parent: str | None) 
 def author(document: Mapping[str, Any]) -> str | None:
     """Who made the asset, as the client claimed; good for its creation, never for a later edit."""
     info = document.get("info")
-    value = info.get("user_id") if isinstance(info, Mapping) else document.get("user_id")
+    # Of a million runs one is asked after the other: an abstract class is slow to say what a dict is.
+    value = info.get("user_id") if isinstance(info, (dict, Mapping)) else document.get("user_id")
     # MLflow's client says "unknown" where it does not know: that names nobody.
     return value if isinstance(value, str) and value not in ("", "unknown") else None
 

@@ -157,9 +157,12 @@ def _denylist(module: str, detector: str) -> list[re.Pattern[str]]:
     return list(getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), detector).denylist)
 
 
-_SEARCH = re2.compile(f"(?i:{'|'.join(_PROBES)})|{_CASED}".encode()).search
+# As a set, which says whether there is a match and not where.
+_PROBED = re2.Set.SearchSet()
+_PROBED.Add(f"(?i:{'|'.join(_PROBES)})|{_CASED}".encode())
+_PROBED.Compile()
 
 
 def suspicious(raw: bytes) -> bool:
     """Say whether a document could hold anything that a rule or a name finds; never False where one would."""
-    return _SEARCH(raw) is not None
+    return bool(_PROBED.Match(raw))

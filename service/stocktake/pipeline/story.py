@@ -37,7 +37,7 @@ from stocktake.store.known import StoreKnown
 
 #: What one publishing transaction holds at most.
 _BATCH_DOCUMENTS = 50_000
-_BATCH_BYTES = 24 * 2**20
+_BATCH_BYTES = 8 * 2**20
 _BATCH_SCOPES = 200
 _BATCH_HEADS = 500_000
 
@@ -271,9 +271,11 @@ class _Pass:
 
     def _compare(self, kind: Kind, page: Page, published: heads.Heads | None) -> Iterator[str]:
         """Stage the items of a page that differ from their heads; yield what was not understood."""
-        items = {item.key: (item, self.intake.digest(item.raw)) for item in page.items}
-        same = self._same(kind, {key: digest for key, (_, digest) in items.items()}) if published is None else ()
-        for key, (item, digest) in items.items():
+        items = {item.key: item for item in page.items}
+        known = {} if published is not None else {key: self.intake.digest(one.raw) for key, one in items.items()}
+        same = self._same(kind, known)
+        for key, item in items.items():
+            digest = known.get(key) or self.intake.digest(item.raw)  # right before it is parsed: while it is at hand
             first = published is not None or (kind, key) not in self.glimpsed
             if published is None:
                 self.glimpsed.add((kind, key))
@@ -325,7 +327,7 @@ class _Pass:
             asked = any(question for _, question in questions)
             if not asked:
                 self._close(ended, [one.result(self.clock()) for one in ended])
-        self._renew_statistics()
+        self._renew_statistics(self.connection)
         if not asked:
             return
         # Somebody is missing: ask for them by id, outside any transaction, then end what is confirmed gone.
@@ -349,21 +351,22 @@ class _Pass:
         if len(self.staged) >= _BATCH_DOCUMENTS or self.staged_bytes >= _BATCH_BYTES:
             self._settle()
             self.beside.publish(self._unstage())
-            self._renew_statistics()
 
     def _settle(self) -> None:
         """Wait for the batch that is published beside, and reckon it in."""
         self._reckon(self.beside.settle())
 
     def _write(self, connection: Connection, batch: Sequence[publish.Staged]) -> publish.Published:
-        """Publish a batch on a connection that is not this thread's: touches nothing of ours that moves."""
+        """Publish a batch on a connection that is not the scan's, in a thread of its own: it touches nothing of ours
+        that moves but `inserted`, which nobody else does until the batch is settled."""
+        self._renew_statistics(connection)
         with connection.begin():
             claims.fence(connection, self.claim)
             return publish.publish(connection, self.claim, batch, self.redactor.remembered.document)
 
-    def _renew_statistics(self) -> None:
-        with self.connection.begin():
-            if statistics.renew(self.connection, self.inserted):
+    def _renew_statistics(self, connection: Connection) -> None:
+        with connection.begin():
+            if statistics.renew(connection, self.inserted):
                 self.inserted = 0
 
     def _unstage(self) -> list[publish.Staged]:

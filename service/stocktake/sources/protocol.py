@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+import msgspec
+
 from stocktake.core.actors import Line
 from stocktake.core.assets import Asset, Kind, Mode, Scope, ScopeState
 from stocktake.core.errors import SourceError
@@ -32,8 +34,7 @@ class Identity:
     note: str = ""  # how we know, for the ledger and for doctor
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One item as it came: its immutable id and its raw bytes (JSON)."""
 
     key: str
