@@ -120,6 +120,25 @@ def test_a_kind_that_cannot_be_looked_at_goes_before_nothing_of_what_can(
     assert rules == {"access-lost", "production-model-changed"}
 
 
+def test_production_that_moves_twice_is_two_pages_each_with_its_own_facts(
+    engine: Engine, installed: Desk, hook: Hooks
+) -> None:
+    world = Registry()
+    world.registered["m"] = {"name": "m", "owner": "ada", "aliases": {"champion": "1"}}
+    look(engine, world)
+    for version in ("2", "3"):
+        world.registered["m"]["aliases"] = {"champion": version}
+        look(engine, world)
+        installed.over(10 * MINUTE, MINUTE)
+    look(engine, world)
+    installed.over(HOUR, MINUTE)
+    pages = [one.json()["data"] for one in hook.posted if one.path == "/hook"]
+    assert [(one["what"], [item["status"] for item in one["items"]]) for one in pages] == [("fire", ["firing"])] * 2
+    first, second = (json.dumps(one["items"]) for one in pages)
+    assert ("1 -> 2" in first, "1 -> 3" in first) == (True, False)
+    assert "1 -> 3" in second, "what it was before it began to move, and what it is now"
+
+
 def test_ten_thousand_findings_are_one_message_for_people(engine: Engine, hook: Hooks) -> None:
     made = desk(engine, "receivers: [{name: team, slack: {url_env: SLACK}}]\nreceiver: team", {"SLACK": hook.url})
     plant(engine, 10_000)

@@ -252,6 +252,18 @@ def distinct(engine: Engine, source: str = "inventory.lineage") -> set[tuple[Any
         return {tuple(row) for row in connection.execute(text(f"SELECT DISTINCT {_EDGES} FROM {source}"))}
 
 
+def served(engine: Engine) -> set[tuple[Any, ...]]:
+    """What deployments serve, and what is sent to them."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT kind, key, model_kind, model_key, endpoint,"
+                " CASE WHEN traffic > 0 THEN CAST(trim_scale(traffic) AS text) END, is_default FROM inventory.serving"
+            )
+        )
+        return {tuple(row) for row in rows}
+
+
 OTHER = ARM.removesuffix("ml") + "other"
 #: Addresses that look like assets of the workspace, and are none of it.
 ELSEWHERE = (
@@ -308,9 +320,26 @@ def test_the_view_has_the_edges_of_the_core(engine: Engine) -> None:
     sent: list[Any] = [None, [], {"a": 0}, {"a": 33.5, "b": 100.0}, {"a": "90"}, {"a": None}]
     for number, shares in enumerate(sent):
         world.put(Kind.ONLINE_ENDPOINT, f"odd{number}", {"properties": {"traffic": shares}})
+    world.put(Kind.ONLINE_DEPLOYMENT, "odd3/a", deployment("azureml:m:1"))
+    world.put(Kind.ONLINE_DEPLOYMENT, "odd3/c", deployment("azureml:m:1"))
+    world.put(Kind.BATCH_ENDPOINT, "batch", {"properties": {"defaults": {"deploymentName": "b/c"}}})
+    for name in ("b/c", "other"):
+        world.put(Kind.BATCH_DEPLOYMENT, f"batch/{name}", deployment("azureml:m:2"))
     scan(engine, world)
     assert distinct(engine) == of_core(engine)
     assert len(of_core(engine)) > 50
+    serves = served(engine)
+    there = {(kind, key) for kind, key, *_ in serves}
+    edges = {one for one in distinct(engine) if one[2] in ("deployed", "traffic", "default")}
+    assert {(*one[2:4], "deployed", *one[:2], None) for one in serves if one[3] is not None} == {
+        one for one in edges if one[2] == "deployed"
+    }
+    traffic = {one for one in edges if one[2] == "traffic" and one[:2] in there}
+    assert {(*one[:2], "traffic", "online_endpoint", one[4], one[5]) for one in serves if one[5]} == traffic
+    default = {one for one in edges if one[2] == "default" and one[:2] in there}
+    assert {(*one[:2], "default", "batch_endpoint", one[4], None) for one in serves if one[6]} == default
+    assert traffic
+    assert default
 
 
 def test_the_view_has_the_edges_of_the_core_over_a_real_server(engine: Engine, rich: Filled) -> None:

@@ -80,13 +80,13 @@ class World:
     silences: list[Silence] = field(default_factory=list)
     inhibitors: Sequence[Subject] = ()
 
-    def happens(self, subject: Subject, *, opened: bool | None = None) -> None:
+    def happens(self, subject: Subject, *, opened: bool | None = None, more: bool = False) -> None:
         """Something happened to a finding, and is planned at once."""
         before = self.subjects.get(subject.finding)
         fired = before is not None and before.firing
         self.subjects[subject.finding] = subject
         moves = (self.now,) if fired != subject.firing else ()
-        news = News(opened=subject.firing and not fired if opened is None else opened, moves=moves)
+        news = News(opened=subject.firing and not fired if opened is None else opened, more=more, moves=moves)
         places = {_key(one): one for one in destinations(self.policy, subject.labels, quiet=subject.quiet)}
         for key in {*places, *(key for key, held in self.members.items() if subject.finding in held)}:
             alert = self.alerts.get(key) or begun(str(key), places[key])
@@ -225,6 +225,49 @@ def test_a_pause_between_two_digests_is_told_once() -> None:
     world.passes(MINUTE)
     world.happens(subject(1, State.RESOLVED, severity="info"))
     assert world.passes(timedelta(days=5)) == [(What.DIGEST, ((1, Told.RESOLVED),))]
+
+
+def test_what_happens_once_more_is_told_once_more_when_the_interval_is_over() -> None:
+    world = World()
+    world.happens(subject(1))
+    world.happens(subject(2))
+    world.passes(MINUTE)
+    world.happens(subject(1), more=True)
+    assert world.passes(MINUTE) == []
+    assert world.passes(5 * MINUTE) == [(What.FIRE, ((1, Told.FIRING),))]
+    assert world.passes(HOUR) == []
+    world.happens(subject(1, State.RESOLVED))
+    world.happens(subject(2, State.RESOLVED))
+    assert world.passes(HOUR)[-1][0] is What.RESOLVE
+
+
+def test_what_happens_once_more_is_news_to_whoever_took_it_on() -> None:
+    world = World()
+    world.happens(subject(1))
+    world.passes(MINUTE)
+    world.happens(subject(1, State.ACKNOWLEDGED))
+    world.passes(HOUR)
+    world.happens(subject(1), more=True)
+    assert world.passes(HOUR) == [(What.FIRE, ((1, Told.FIRING),))]
+    assert not next(iter(world.alerts.values())).acknowledged
+
+
+def test_what_happens_once_more_in_a_silence_is_told_when_it_is_over() -> None:
+    world = World()
+    world.happens(subject(1))
+    world.passes(MINUTE)
+    world.silences = [Silence(match=matchers({"rule": "r"}), starts=world.now, ends=world.now + HOUR)]
+    world.happens(subject(1), more=True)
+    assert world.passes(timedelta(minutes=59)) == []
+    assert world.passes(HOUR) == [(What.FIRE, ((1, Told.FIRING),))]
+
+
+def test_what_happens_once_more_as_it_was_approved_is_no_news() -> None:
+    world = World()
+    world.happens(subject(1))
+    world.passes(MINUTE)
+    world.happens(replace(subject(1), window="CHG-7"), more=True)
+    assert [what for what, _ in world.passes(3 * HOUR)] == []
 
 
 def test_what_is_over_before_anybody_was_told_is_told_and_told_to_be_over() -> None:

@@ -70,6 +70,7 @@ class Member:
     told: Told | None = None
     told_at: datetime | None = None
     opened: bool = False  # it opened since it was last told
+    more: bool = False  # something more happened to it since it was told to be firing
     moves: tuple[datetime, ...] = ()  # when it opened and closed lately
 
 
@@ -95,6 +96,7 @@ class News:
     """What happened to a finding since it was last planned."""
 
     opened: bool = False
+    more: bool = False  # it was so already, and another change made it so once more
     moves: tuple[datetime, ...] = ()
 
 
@@ -192,7 +194,8 @@ def attach(
         return alert, None
     was = member or Member(finding=subject.finding)
     opened = was.opened or news.opened or (was.told is None and subject.firing)
-    made = replace(was, opened=opened, moves=(*was.moves, *news.moves)[-_MOVES:])
+    more = was.told is Told.FIRING and subject.firing and (was.more or (news.more and subject.window is None))
+    made = replace(was, opened=opened, more=more, moves=(*was.moves, *news.moves)[-_MOVES:])
     if made.told is not Told.FIRING and not opened:
         return alert, made
     when = _looked(alert, made, subject, policy, now)
@@ -205,7 +208,7 @@ def _looked(alert: Alert, member: Member, subject: Subject, policy: Policy, now:
         return policy.digest.after(now, policy.zone)
     if alert.told is not Told.FIRING:
         return now + alert.pace.wait
-    if member.told is Told.FIRING and subject.firing:
+    if member.told is Told.FIRING and subject.firing and not member.more:
         return now  # taken on, or gone stale
     return max(now, (alert.told_at or now) + alert.pace.interval)
 
@@ -234,13 +237,19 @@ def flush(
         subject = subjects.get(one.finding)
         firing = subject is not None and subject.firing
         if one.told is Told.FIRING:
-            if firing:
+            if firing and one.more:  # told once more, unless it is not to be told of now
+                if early or muted or (subject is not None and quiet(subject) is not None):
+                    waits.append(alert.news if early and alert.news else now + alert.pace.interval)
+                else:
+                    fires.append(one.finding)
+                    after[one.finding] = replace(one, told_at=now, opened=False, more=False)
+            elif firing:
                 after[one.finding] = replace(one, opened=False)
             elif (still := _settles(one, policy.flapping, now)) is not None:
                 waits.append(still)
             else:
                 resolves.append(one.finding)
-                after[one.finding] = replace(one, told=Told.RESOLVED, told_at=now, opened=False)
+                after[one.finding] = replace(one, told=Told.RESOLVED, told_at=now, opened=False, more=False)
             continue
         if not one.opened and not firing:
             continue

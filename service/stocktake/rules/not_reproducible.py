@@ -15,9 +15,7 @@ RULE = StateRule(
     needs=(Kind.RUN, Kind.EXPERIMENT),
     statement="""
         WITH deployed AS (
-            SELECT DISTINCT workspace, from_key AS key FROM inventory.lineage
-            WHERE stated_by IN ('online_deployment', 'batch_deployment') AND relation = 'deployed'
-                AND from_kind = 'model_version'
+            SELECT DISTINCT workspace, model_key AS key FROM inventory.serving WHERE model_kind = 'model_version'
         ), version AS (
             SELECT m.workspace, m.key, m.run_id, m.source, row_number() OVER (PARTITION BY m.workspace,
                     m.registered_model ORDER BY m.created_at DESC NULLS LAST, length(m.key) DESC, m.key DESC) AS age,

@@ -12,13 +12,9 @@ _DEFAULT = Meaning()
 _ASKS = Asks(
     template="""
     WITH sent AS (
-        SELECT d.workspace, d.from_key AS model, t.to_key AS endpoint
-        FROM inventory.lineage d JOIN inventory.lineage t
-            ON t.workspace = d.workspace AND t.from_kind = d.to_kind AND t.from_key = d.to_key
-        WHERE d.stated_by IN ('online_deployment', 'batch_deployment') AND d.relation = 'deployed'
-            AND d.from_kind = 'model_version' AND t.stated_by IN ('online_endpoint', 'batch_endpoint')
-            AND (t.relation = 'traffic' AND :production_traffic
-                OR t.relation = 'default' AND :production_batch_default)
+        SELECT workspace, model_key AS model, endpoint FROM inventory.serving
+        WHERE model_kind = 'model_version'
+            AND (traffic > 0 AND :production_traffic OR is_default AND :production_batch_default)
     ), version AS (
         SELECT m.workspace, m.key, m.first_seen, m.created_at,
             coalesce(nullif(m.run_id, ''), l.source_run_id) AS run, (

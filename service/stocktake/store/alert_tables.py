@@ -1,4 +1,4 @@
-"""The tables of alerts: what was told to whom, the outbox, silences. Migration 0018 makes them."""
+"""The tables of alerts: what was told to whom, the outbox, silences. Migrations 0019 and 0021 make them."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ alert_finding = Table(
     Column("opened", Boolean, nullable=False),  # it opened since it was last told
     Column("moves", ARRAY(_TIME), nullable=False),  # when it opened and closed lately
     Column("labels", Text),  # canonical JSON: its labels when it was first told, which others know it by
+    Column("more", Boolean, nullable=False, server_default=false()),  # something more happened since it was told
     PrimaryKeyConstraint("alert_id", "finding_id"),
     Index("alert_finding_by_finding", "finding_id"),
 )

@@ -49,10 +49,14 @@ def unplanned(connection: Connection, limit: int) -> Unplanned:
     """The next events. Reads the index finding_event_unplanned."""
     rows = connection.execute(
         text(
-            "SELECT event_id, finding_id, at, before, after FROM finding_event WHERE NOT planned"
-            " ORDER BY event_id LIMIT :limit"
+            "SELECT e.event_id, e.finding_id, e.at, e.before, e.after,"
+            " CASE WHEN e.before = ANY(:firing) AND e.after = ANY(:firing) THEN CAST(e.evidence AS jsonb) ->> 'change'"
+            " IS DISTINCT FROM (SELECT CAST(p.evidence AS jsonb) ->> 'change' FROM finding_event p WHERE"
+            " p.finding_id = e.finding_id AND p.event_id < e.event_id ORDER BY p.event_id DESC LIMIT 1)"
+            " ELSE false END AS more"
+            " FROM finding_event e WHERE NOT e.planned ORDER BY e.event_id LIMIT :limit"
         ),
-        {"limit": limit},
+        {"limit": limit, "firing": [str(one) for one in _FIRING]},
     ).all()
     news: dict[int, News] = {}
     for row in rows:
@@ -60,6 +64,7 @@ def unplanned(connection: Connection, limit: int) -> Unplanned:
         was, fires = row.before in _FIRING, row.after in _FIRING
         news[row.finding_id] = News(
             opened=known.opened or (fires and not was),
+            more=known.more or row.more,
             moves=(*known.moves, row.at) if was != fires else known.moves,
         )
     return Unplanned(events=[row.event_id for row in rows], news=news)
@@ -274,7 +279,7 @@ def members(
     which = "told IS DISTINCT FROM 'resolved' OR opened" if findings is None else "finding_id = ANY(:findings)"
     rows = connection.execute(
         text(
-            "SELECT alert_id, finding_id, told, told_at, opened, moves FROM alert_finding"
+            "SELECT alert_id, finding_id, told, told_at, opened, more, moves FROM alert_finding"
             f" WHERE alert_id = ANY(:numbers) AND ({which}) ORDER BY finding_id"
         ),
         {"numbers": list(numbers)} | ({"findings": list(findings)} if findings is not None else {}),
@@ -286,6 +291,7 @@ def members(
             told=Told(row.told) if row.told is not None else None,
             told_at=row.told_at,
             opened=row.opened,
+            more=row.more,
             moves=tuple(row.moves),
         )
     return found
@@ -302,6 +308,7 @@ def keep_members(
             "told": one.told,
             "told_at": one.told_at,
             "opened": one.opened,
+            "more": one.more,
             "moves": one.moves,
             "labels": canonical.encode(subjects[one.finding].labels).decode()
             if one.told is not None and one.finding in subjects
@@ -312,11 +319,11 @@ def keep_members(
     if rows:
         connection.execute(
             text(
-                "INSERT INTO alert_finding (alert_id, finding_id, told, told_at, opened, moves, labels)"
+                "INSERT INTO alert_finding (alert_id, finding_id, told, told_at, opened, more, moves, labels)"
                 " SELECT r.* FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (alert_id bigint, finding_id bigint,"
-                " told text, told_at timestamptz, opened boolean, moves timestamptz[], labels text)"
+                " told text, told_at timestamptz, opened boolean, more boolean, moves timestamptz[], labels text)"
                 " ON CONFLICT (alert_id, finding_id) DO UPDATE SET told = excluded.told, told_at = excluded.told_at,"
-                " opened = excluded.opened, moves = excluded.moves,"
+                " opened = excluded.opened, more = excluded.more, moves = excluded.moves,"
                 " labels = coalesce(alert_finding.labels, excluded.labels)"
             ),
             {"rows": msgspec.json.encode(rows).decode()},

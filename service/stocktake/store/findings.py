@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from stocktake.core import canonical
@@ -124,7 +125,7 @@ def reason(exc: DBAPIError) -> str:
 def _asked(
     connection: Connection, claim: Claim, rule: StateRule, kinds: Sequence[str], now: datetime, reopen: timedelta
 ) -> Iterator[Differs]:
-    statement = _ASK.format(statement=bindable(rule.statement))
+    few, all_of, timed = _question(rule.statement)
     given = {
         "workspace": claim.workspace,
         "wid": claim.workspace_id,
@@ -132,16 +133,24 @@ def _asked(
         "kinds": list(kinds),
         "at": now,
         "oldest": now - reopen,
-    } | ({"now": now} if asks_now(rule.statement) else {})
-    rows: Any = connection.execute(text(statement + f"LIMIT {_AT_ONCE + 1}"), given).all()
+    } | ({"now": now} if timed else {})
+    rows: Any = connection.execute(few, given).all()
     if len(rows) > _AT_ONCE:  # too many to hold: the same again, from the same snapshot, block by block
-        rows = connection.execute(text(statement), given, execution_options={"yield_per": _AT_ONCE})
+        rows = connection.execute(all_of, given, execution_options={"yield_per": _AT_ONCE})
     for row in rows:
         yield Differs(
             subject=Subject(kind=row.kind, key=_key(row.key)),
             evidence=_evidence(row.evidence) if row.holds else None,
             finding=row.finding_id,
         )
+
+
+@lru_cache(maxsize=500)
+def _question(statement: str) -> tuple[TextClause, TextClause, bool]:
+    """A rule's statement beside its findings, of some rows and of all, and whether it asks for the time. Kept: each
+    pass of each workspace asks the same."""
+    question = _ASK.format(statement=bindable(statement))
+    return text(f"{question}LIMIT {_AT_ONCE + 1}"), text(question), asks_now(statement)
 
 
 def yielded(

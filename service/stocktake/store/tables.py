@@ -215,6 +215,7 @@ version = Table(
     Index("version_open", "workspace_id", "kind", "asset_id", unique=True, postgresql_where=text("valid_to IS NULL")),
     Index("version_registry", "workspace_id", "run", postgresql_where=text("kind = 'model_version'")),  # retention
     Index("version_closed", "valid_to", postgresql_where=text("valid_to IS NOT NULL")),  # retention
+    Index("version_place", "workspace_id", text("valid_from DESC"), postgresql_where=text("kind = 'workspace'")),
     Index(
         "version_running",
         "workspace_id",
