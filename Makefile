@@ -34,9 +34,10 @@ up: $(VENV)/.runtime ## watch what is configured, or run the demonstration (ARGS
 
 ##@ Develop
 
+# In their order, not the files of many tests first: the longest have few, and one worker would be left alone with them.
 .PHONY: test
 test: $(VENV)/.dev test-tools ## every test (ARGS="tests/unit -k name" for some)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## measure speed and memory against their floors, about an hour (ARGS="--runs 100000")

@@ -313,6 +313,19 @@ class TestRoot:
             pytest.skip("no user namespaces here")
         assert int(groups.read_text()) != os.getpgrp()  # a terminal's Ctrl-C is for a process group
 
+    def test_ctrl_c_that_hits_a_program_before_it_is_apart_does_not_read_as_its_failure(self, tmp_path: Path) -> None:
+        times = tmp_path / "times"
+        dies_once = (
+            "import os, signal, sys\n"
+            "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+            f"open({str(times)!r}, 'a').write('x')\n"
+            f"os.path.getsize({str(times)!r}) > 1 or os.kill(os.getpid(), getattr(signal, sys.argv[1]))"
+        )
+        assert unprivileged.run_apart([sys.executable, "-c", dies_once, "SIGINT"]).returncode == 0
+        times.unlink()
+        killed = unprivileged.run_apart([sys.executable, "-c", dies_once, "SIGKILL"])
+        assert killed.returncode == -signal.SIGKILL, "that was no Ctrl-C"
+
     def test_without_user_namespaces_it_runs_as_an_existing_user(self) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

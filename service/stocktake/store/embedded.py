@@ -27,7 +27,7 @@ from urllib.parse import quote
 import psycopg
 
 from stocktake.core.errors import ConfigError
-from stocktake.store.unprivileged import Runner, runner
+from stocktake.store.unprivileged import Runner, run_apart, runner
 
 log = logging.getLogger(__name__)
 
@@ -313,15 +313,13 @@ class _Server:
         environ |= {"LC_ALL": "C", "LANGUAGE": "C"}
         with tempfile.TemporaryFile("w+", errors="replace") as output:
             try:
-                done = subprocess.run(
+                done = run_apart(
                     self.runner.command(program, *arguments),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env=environ,
                     pass_fds=() if keep is None else (keep,),
-                    start_new_session=True,  # Ctrl-C is for us
-                    check=False,
                 )
             except OSError as exc:
                 raise ConfigError(

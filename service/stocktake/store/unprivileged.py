@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stocktake.core.errors import ConfigError
 
@@ -94,11 +96,18 @@ def _user() -> pwd.struct_passwd:
     return next((known[name] for name in _USERS if name in known), next(iter(known.values())))
 
 
+def run_apart(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+    """Run a program in a session of its own: a terminal's Ctrl-C is for us, and a program that it ended would look as
+    if it had failed. Between the fork and the new session it can still be hit: it never began, and is run again."""
+    done = subprocess.run(command, check=False, start_new_session=True, **options)
+    if done.returncode == -signal.SIGINT:
+        done = subprocess.run(command, check=False, start_new_session=True, **options)
+    return done
+
+
 def _works(command: Sequence[str]) -> bool:
     try:
-        # In a session of its own: Ctrl-C is for us, and a probe that it ended would read as "forbidden".
-        done = subprocess.run(command, capture_output=True, timeout=30, check=False, start_new_session=True)
-        return done.returncode == 0
+        return run_apart(command, capture_output=True, timeout=30).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
