@@ -18,4 +18,5 @@ compile "${locked[@]}" -o requirements/build.txt requirements/build.in
 compile "${locked[@]}" -o requirements/runtime.txt pyproject.toml
 compile "${locked[@]}" --extra demo -o requirements/demo.txt pyproject.toml
 compile "${locked[@]}" --extra azure -o requirements/azure.txt pyproject.toml
-compile "${locked[@]}" --extra demo -o requirements/dev.txt pyproject.toml requirements/dev.in requirements/build.in
+compile "${locked[@]}" --extra apprise -o requirements/apprise.txt pyproject.toml
+compile "${locked[@]}" --extra demo --extra apprise -o requirements/dev.txt pyproject.toml requirements/dev.in requirements/build.in

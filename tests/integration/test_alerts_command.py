@@ -114,6 +114,8 @@ def test_a_silence_is_made_listed_and_ended(cli: Cli, engine: Engine, installed:
     assert "TICKET-2" in cli("alerts", "silences").out
     assert cli("alerts", "expire", "4711").code == 7
     assert cli("alerts", "expire", str(one["id"]), "-o", "json").json()[0]["holds"] is False
+    again = cli("alerts", "expire", str(one["id"]))
+    assert (again.code, "over already" in again.err) == (8, True)
     assert cli("alerts", "silences", "-o", "json").json() == []
     assert len(cli("alerts", "silences", "--all", "-o", "json").json()) == 1
     installed.now += timedelta(days=1)

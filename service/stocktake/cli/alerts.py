@@ -273,9 +273,11 @@ def expire(
     from stocktake.store import alert_list
 
     with session(context).engine() as engine:
-        found = alert_list.expire(engine, number, actor=operator())
+        found, ended = alert_list.expire(engine, number, actor=operator())
     if found is None:
         raise Stop(ExitCode.NOT_FOUND, f"There is no silence {number}. `stocktake alerts silences` lists them.")
+    if not ended:
+        raise Stop(ExitCode.REFUSED, f"Silence {number} was over already. Nothing was changed.")
     _silences([found], output)
     return ExitCode.COMPLETE
 

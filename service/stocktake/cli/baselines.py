@@ -65,6 +65,7 @@ def init(
         sys.stdout.write(made)
     else:
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("x", encoding="utf-8") as out:
                 out.write(made)
         except FileExistsError:

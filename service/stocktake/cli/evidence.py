@@ -236,10 +236,11 @@ def _fetched(current: Session, one: AssetRow, path: str, folder: Path) -> tuple[
 
 def _said(current: Session, output: Path, told: Told, *, whole: bool) -> int:
     size = words.size(output.stat().st_size)
-    sys.stdout.write(
-        f"{clean(str(output))}: {told.states:,} states, {told.changes:,} changes, {told.findings:,} findings,"
-        f" {told.scans:,} scans, {told.artifacts:,} artifacts; {size}.\n"
-    )
+    holds = {
+        "state": told.states, "change": told.changes, "finding": told.findings, "scan": told.scans,
+        "artifact": told.artifacts,
+    }  # fmt: skip
+    sys.stdout.write(f"{clean(str(output))}: {words.counted(holds) or 'nothing'}; {size}.\n")
     if told.head is not None:
         sys.stdout.write(f"Head of the chain: {told.head[0]} {told.head[1]}\n")
     if told.head is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from stocktake.cli.rules import find, ids, loaded, said, told
 from stocktake.cli.session import AskedOption, OutputOption, Session, known, now, operator, session, wide
 from stocktake.cli.times import ago, exact
 from stocktake.core.findings import State
-from stocktake.core.rules import Rule, Severity
+from stocktake.core.rules import Rule, Severity, about
 from stocktake.rules import RULES
 
 if TYPE_CHECKING:
@@ -190,7 +191,8 @@ def write_one(row: FindingRow, output: Output, rules: Loaded) -> None:
     rule = next((one for one in rules.rules if one.id == row.rule), None)
     made: dict[str, Any] = rows.record(row, rows.FINDING_SHOWN)
     made["history"] = [rows.record(one, rows.FINDING_EVENT) for one in row.history]
-    made["words"] = rows.record(told(rule), rows.RULE) if rule is not None else None
+    filled = replace(rule, words=about(rule.words, row.kind, row.key)) if rule is not None else None
+    made["words"] = rows.record(told(filled), rows.RULE) if filled is not None else None
     if output == Output.JSON:
         write_json([made])
         return

@@ -47,9 +47,10 @@ def sample(receiver: str, wording: Wording, asker: str, now: datetime) -> Iterat
         labels={"severity": "info", "owner": asker},
         confidence=[Confidence(kind="workspace", scopes=1, complete=1, oldest=now)],
     )
+    pages = replace(wording, runbook=wording.runbook.replace("{rule}", "README"))  # no rule's: where all of them are
     for told in (Told.FIRING, Told.RESOLVED):
         what = What.FIRE if told is Told.FIRING else What.RESOLVE
         planned = Planned(what=what, tells=((0, told),), firing=int(told is Told.FIRING))
         known = details if told is Told.FIRING else replace(details, state="resolved", resolved_at=now)
-        made = message(alert, planned, {0: known}, wording, each=True, now=now)
+        made = message(alert, planned, {0: known}, pages, each=True, now=now)
         yield replace(made, title=f"test of stocktake's receiver {receiver}: {told}")

@@ -1,4 +1,4 @@
-"""Any of the services that apprise knows, by its URL, which is the secret. An optional package: it is not ours.
+"""Any of the services that apprise knows, by its URL, which is the secret. An extra of the package.
 
 apprise can neither acknowledge nor resolve: what is over is one more message.
 """
@@ -29,11 +29,11 @@ class Apprise:
 
     def __init__(self, config: AppriseConfig) -> None:
         try:
-            apprise = import_module("apprise")  # by name: it is not one of our dependencies
+            apprise = import_module("apprise")  # when it is used: an extra
         except ImportError as exc:
             raise ConfigError(
                 f"Receiver {config.name!r} is sent to by apprise, which is not installed here.",
-                next_step="Install it beside stocktake: pip install apprise.",
+                next_step="Install it: pip install 'stocktake[apprise]'.",
             ) from exc
         self._config = config
         self._apprise = apprise.Apprise()

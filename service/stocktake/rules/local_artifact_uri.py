@@ -15,10 +15,11 @@ RULE = StateRule(
     statement="""
         SELECT e.workspace, 'experiment' AS kind, e.key,
             jsonb_build_object('artifact_location', e.artifact_location) AS evidence
-        FROM inventory.experiment e
+        FROM inventory.experiment e CROSS JOIN LATERAL (
+            SELECT FROM inventory.run r
+            WHERE r.workspace = e.workspace AND r.experiment_id = e.key AND r.lifecycle = 'active' LIMIT 1
+        ) AS held
         WHERE e.lifecycle = 'active' AND e.artifact_location ~* '^(file:|/|[.]|[a-z]:[/\\\\]|[^:]+$)'
-            AND EXISTS (SELECT 1 FROM inventory.run r
-                WHERE r.workspace = e.workspace AND r.experiment_id = e.key AND r.lifecycle = 'active')
     """,
     words=Words(
         title="Artifacts go to a local path",

@@ -183,7 +183,7 @@ class AzureMonitorEventsSettings(Model):
 
 
 class AppriseSettings(Model):
-    """Any service that apprise knows. The package apprise must be installed beside stocktake."""
+    """Any service that apprise knows, by an extra: pip install 'stocktake[apprise]'."""
 
     url_env: Variable = Field(description="Name of the environment variable with apprise's address of the service.")
 

@@ -219,17 +219,18 @@ def silence(
         return silences(connection, everything=True, number=number)[0]
 
 
-def expire(engine: Engine, number: int, *, actor: str) -> SilenceRow | None:
-    """End a silence now. None where there is none; one that is over stays as it is."""
+def expire(engine: Engine, number: int, *, actor: str) -> tuple[SilenceRow | None, bool]:
+    """End a silence now. Returns it (None where there is none), and whether it was this that ended it: one that is over
+    stays as it is."""
     with engine.begin() as connection:
-        connection.execute(
+        ended = connection.execute(
             text(
                 "UPDATE silence SET ends_at = clock_timestamp(), ended_by = :actor"
                 " WHERE silence_id = :number AND ends_at > clock_timestamp()"
             ),
             {"number": number, "actor": canonical.escape(actor)},
-        )
-        return next(iter(silences(connection, everything=True, number=number)), None)
+        ).rowcount
+        return next(iter(silences(connection, everything=True, number=number)), None), bool(ended)
 
 
 def revive(engine: Engine, numbers: Sequence[int] | None) -> int:

@@ -25,6 +25,7 @@ def make_engine(url: str | URL, *, password: Callable[[], str] | None = None, po
         pool_size=pool,
         max_overflow=pool * 4,
         pool_pre_ping=True,
+        pool_use_lifo=True,  # a connection keeps its part, and what it has read of the catalogue and planned for it
         connect_args={
             "application_name": "stocktake",
             "connect_timeout": 10,
