@@ -256,6 +256,8 @@ def test_a_bundle_is_covered_by_a_head_that_was_published_after_it(cli: Cli, wor
     path = made(cli)
     answer = cli("evidence", "verify", str(path), "--heads", str(heads))
     assert (answer.code, "Covered by the published head" in answer.out) == (0, True), answer.err
+    older = path.with_name("older.zip")
+    older.write_bytes(path.read_bytes())
     world.runs["run0"]["params"]["lr"] = "0.3"
     look(engine, world)
     path = made(cli)
@@ -265,6 +267,10 @@ def test_a_bundle_is_covered_by_a_head_that_was_published_after_it(cli: Cli, wor
     assert len(heads.read_text().splitlines()) == 2
     assert cli("evidence", "verify", str(path), "--heads", str(heads)).code == 0
     lines = heads.read_text().splitlines()
+    younger = path.with_name("younger.jsonl")
+    younger.write_text(lines[1] + "\n")
+    answer = cli("evidence", "verify", str(older), "--heads", str(younger))
+    assert (answer.code, "Name an older head, or a younger bundle" in answer.err) == (3, True), answer.err
     said = json.loads(lines[0])
     assert said["head"]
     assert said["workspaces"]["w"][0] > 1

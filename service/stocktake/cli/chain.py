@@ -124,11 +124,13 @@ def _bundle(path: Path, given: Mapping[str, Mapping[int, str]], wrong: list[str]
     )
     if done.head is not None:
         sys.stdout.write(f"Head of the chain: {done.head[0]} {done.head[1]}\n")
-    return _unsure(done, asked=asked)
+    return _unsure(done, given.get(about["workspace"], {}) if asked else None)
 
 
-def _unsure(done: Verdict, *, asked: bool) -> int:
-    code = ExitCode.COMPLETE
+def _unsure(done: Verdict, heads: Mapping[int, str] | None) -> int:
+    """What is not certain of a bundle in which nothing is wrong. `heads`: those of its workspace that were published,
+    by their links; None: nobody asked."""
+    code, asked = ExitCode.COMPLETE, heads is not None
     if done.before:
         say(f"{done.before:,} rows are older than the chain: nothing vouches for those.")
         code = ExitCode.PARTIAL
@@ -136,7 +138,13 @@ def _unsure(done: Verdict, *, asked: bool) -> int:
         say(f"What later passes added to {done.waiting:,} rows of the ledger is not in the chain yet.")
         code = ExitCode.PARTIAL
     if asked and done.anchored is None:
-        say("No head that was published is one of this chain's links: nothing shows that it is the chain of then.")
+        if not heads:
+            say("No head of this workspace was published in what --heads names: nothing shows that it is this chain.")
+        else:
+            say(
+                f"The heads that were published are of later links (from {min(heads)} on) than the {done.links} of this"
+                " bundle: nothing shows yet that it is the chain of then. Name an older head, or a younger bundle."
+            )
         code = ExitCode.PARTIAL
     elif asked and done.unanchored:
         say(
