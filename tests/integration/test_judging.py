@@ -352,6 +352,14 @@ def test_what_is_quoted_in_a_statement_is_left_alone() -> None:
     assert bindable("SELECT 1 -- words").endswith("\n")
 
 
+def test_a_rule_is_not_planned_anew_at_every_pass(engine: Engine, world: Registry) -> None:
+    for _ in range(8):
+        look(engine, world)
+    kept = "SELECT coalesce(sum(generic_plans), 0) FROM pg_prepared_statements WHERE statement LIKE '%WITH said AS%'"
+    with engine.connect() as one, engine.connect() as other:  # the scan's, and the one that asks
+        assert sum(connection.execute(text(kept)).scalar_one() for connection in (one, other)) > 10
+
+
 def test_every_rule_that_is_shipped_can_be_asked(engine: Engine, world: Registry) -> None:
     for _ in range(2):
         look(engine, world, rules=RULES)
