@@ -191,7 +191,7 @@ def write_one(row: FindingRow, output: Output, rules: Loaded) -> None:
     rule = next((one for one in rules.rules if one.id == row.rule), None)
     made: dict[str, Any] = rows.record(row, rows.FINDING_SHOWN)
     made["history"] = [rows.record(one, rows.FINDING_EVENT) for one in row.history]
-    filled = replace(rule, words=about(rule.words, row.kind, row.key)) if rule is not None else None
+    filled = replace(rule, words=about(rule.words, row.kind, row.key, row.workspace)) if rule is not None else None
     made["words"] = rows.record(told(filled), rows.RULE) if filled is not None else None
     if output == Output.JSON:
         write_json([made])
@@ -215,7 +215,7 @@ def write_one(row: FindingRow, output: Output, rules: Loaded) -> None:
         by = f" by {event.actor}: {event.reason}" if event.actor else f": {event.reason}" if event.reason else ""
         lines.append((exact(event.at), f"{event.before or 'new'} -> {event.after}{by}"))
     if rule is not None:
-        lines += said(rule, row.kind, row.key)
+        lines += said(rule, row.kind, row.key, row.workspace)
         lines += [("Runbook", f"docs/runbook/{rule.id}.md")] if rule.origin is None else [("File", rule.origin)]
     write_table(["", ""], ([name, text] for name, text in lines))
 

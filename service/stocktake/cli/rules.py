@@ -99,9 +99,9 @@ def told(rule: Rule) -> dict[str, Any]:
     }
 
 
-def said(rule: Rule, kind: str | None = None, key: str = "") -> list[tuple[str, str]]:
-    """The words of a rule, each with its heading; of one finding, with its kind and key where the words leave room."""
-    words = rule.words if kind is None else about(rule.words, kind, key)
+def said(rule: Rule, kind: str | None = None, key: str = "", workspace: str = "") -> list[tuple[str, str]]:
+    """The words of a rule, each with its heading; of one finding, with what it is about where the words leave room."""
+    words = rule.words if kind is None else about(rule.words, kind, key, workspace)
     return [
         ("Why it matters", words.why),
         ("Inspect (command line)", words.cli),

@@ -219,7 +219,7 @@ def _named(one: Details) -> str:
 
 def _item(one: Details, told: Told, wording: Wording) -> Item:
     rule = wording.rules.get(one.rule)
-    words = about(rule.words, one.kind, one.key) if rule is not None else None
+    words = about(rule.words, one.kind, one.key, one.workspace) if rule is not None else None
     ended = told is Told.RESOLVED
     return Item(
         key=one.fingerprint,
@@ -319,7 +319,7 @@ def _money(evidence: Mapping[str, Any]) -> str | None:
 def _inspect(one: Details, rule: Rule | None, wording: Wording) -> Iterator[tuple[str, str]]:
     yield "stocktake", f"stocktake finding show {one.finding}"
     if rule is not None:
-        words = about(rule.words, one.kind, one.key)
+        words = about(rule.words, one.kind, one.key, one.workspace)
         yield "command line", words.cli
         yield "REST", words.rest
         yield "portal", words.portal

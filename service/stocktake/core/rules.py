@@ -53,27 +53,33 @@ class Words:
     signal: str  # what tells that it happens, and that it is over
 
 
-def about(words: Words, kind: str, key: str) -> Words:
-    """The words for one finding: its KIND and KEY as a shell takes them, and in an address as an address does.
+def about(words: Words, kind: str, key: str, workspace: str) -> Words:
+    """The words for one finding: its KIND and KEY as a shell takes them, and in an address as an address does; and our
+    own commands about its workspace alone.
 
     A watched server chose the key, and somebody will paste this into a shell."""
     shell = {"KIND": kind, "KEY": shlex.quote(key)}
+    place = f" -w {shlex.quote(workspace)}"
     address = {"KIND": kind, "KEY": quote(key, safe="/", errors="replace")}
 
-    def filled(text: str, values: Mapping[str, str]) -> str:
-        return _ROOM.sub(lambda found: values[found[0]], text)
+    def filled(text: str, values: Mapping[str, str], place: str = "") -> str:
+        return _ROOM.sub(lambda found: values.get(found[0], found[0] + place), text)
 
     return replace(
         words,
-        cli=filled(words.cli, shell),
+        cli=filled(words.cli, shell, place),
         rest=filled(words.rest, address),
         portal=filled(words.portal, address),
-        fix=filled(words.fix, shell),
-        rollback=filled(words.rollback, shell),
+        fix=filled(words.fix, shell, place),
+        rollback=filled(words.rollback, shell, place),
     )
 
 
-_ROOM = re.compile(r"\b(?:KIND|KEY)\b")
+# Where the words leave room: for kind and key, and behind our own commands that ask, of which each takes `-w`.
+_ROOM = re.compile(
+    r"\b(?:KIND|KEY)\b"
+    r"|\bstocktake (?:show|history|changes|diff|lineage|list|production|reconcile|status|scope list)(?![\w-])"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
