@@ -52,11 +52,12 @@ _PLACES = "CREATE INDEX version_place ON version (workspace_id, valid_from DESC)
 _SERVING = f"""
 CREATE VIEW inventory.serving AS
 SELECT w.name AS workspace, v.kind, a.key, d.endpoint, d.name,
-    CASE WHEN d.served IS NULL THEN 'job' ELSE inventory.azureml_kind(d.model, 'model_version') END AS model_kind,
+    CASE WHEN d.served IS NOT NULL THEN inventory.azureml_kind(d.model, 'model_version')
+        WHEN inventory.azureml_job(d.model, d.home) IS NOT NULL THEN 'job' END AS model_kind,
     coalesce(d.served, inventory.azureml_job(d.model, d.home)) AS model_key,
-    CASE WHEN v.kind = 'online_deployment' AND jsonb_typeof(e.stated #> ARRAY['traffic', d.name]) = 'number'
-        THEN (e.stated #>> ARRAY['traffic', d.name])::numeric END AS traffic,
-    v.kind = 'batch_deployment' AND e.stated #>> '{{defaults,deploymentName}}' = d.name AS is_default, v.asset_id
+    CASE WHEN v.kind = 'online_deployment' AND jsonb_typeof(e.traffic -> d.name) = 'number'
+        THEN (e.traffic ->> d.name)::numeric END AS traffic,
+    v.kind = 'batch_deployment' AND coalesce(e.sent_to = d.name, false) AS is_default, v.asset_id
 FROM public.version v {_TIGHT.format("v")} JOIN public.workspace w ON w.workspace_id = v.workspace_id
 LEFT JOIN (SELECT DISTINCT ON (h.workspace_id) h.workspace_id, inventory.azureml_home(h.document::jsonb) AS home
     FROM public.version h WHERE h.kind = 'workspace' AND inventory.azureml_home(h.document::jsonb) IS NOT NULL
@@ -64,10 +65,11 @@ LEFT JOIN (SELECT DISTINCT ON (h.workspace_id) h.workspace_id, inventory.azureml
 CROSS JOIN LATERAL (SELECT place.home, split_part(a.key, '/', 1) AS endpoint,
     substr(a.key, strpos(a.key, '/') + 1) AS name, m.model, inventory.azureml_key(m.model, place.home) AS served
     FROM (SELECT inventory.azureml_model(v.document::jsonb) AS model) AS m) AS d
-LEFT JOIN LATERAL (SELECT inventory.json_map(o.document::jsonb -> 'properties') AS stated
+LEFT JOIN LATERAL (SELECT inventory.json_map(o.document::jsonb #> '{{properties,traffic}}') AS traffic,
+        o.document::jsonb #>> '{{properties,defaults,deploymentName}}' AS sent_to
     FROM public.asset x JOIN public.version o ON o.asset_id = x.asset_id AND o.valid_to IS NULL
     WHERE x.workspace_id = v.workspace_id AND x.kind = replace(v.kind, 'deployment', 'endpoint')
-        AND x.key = d.endpoint) AS e ON true
+        AND x.key = d.endpoint AND strpos(a.key, '/') > 0) AS e ON true
 WHERE v.kind IN ('online_deployment', 'batch_deployment') AND v.valid_to IS NULL
 """
 

@@ -139,6 +139,24 @@ def test_production_that_moves_twice_is_two_pages_each_with_its_own_facts(
     assert "1 -> 3" in second, "what it was before it began to move, and what it is now"
 
 
+def test_a_number_that_is_no_change_and_a_change_that_becomes_known_are_no_news(
+    engine: Engine, installed: Desk, hook: Hooks
+) -> None:
+    (one,) = plant(engine, evidence='{"change": 0.13}')
+    installed.over(10 * MINUTE, MINUTE)
+    for evidence in ('{"change": 0.14}', '{"change": 40}'):
+        with engine.begin() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO finding_event (finding_id, at, before, after, evidence)"
+                    " VALUES (:one, now(), 'open', 'open', :evidence)"
+                ),
+                {"one": one, "evidence": evidence},
+            )
+        installed.over(HOUR, MINUTE)
+    assert told(hook) == [("fire", ["firing"])]
+
+
 def test_ten_thousand_findings_are_one_message_for_people(engine: Engine, hook: Hooks) -> None:
     made = desk(engine, "receivers: [{name: team, slack: {url_env: SLACK}}]\nreceiver: team", {"SLACK": hook.url})
     plant(engine, 10_000)

@@ -317,11 +317,13 @@ def test_the_view_has_the_edges_of_the_core(engine: Engine) -> None:
             world.put(Kind.DATA_VERSION, f"odd/{number}", {}, artifact_uri=value)
             ends = {"one": {"assetId": value}, "two": value}
             world.put(Kind.CHILD_JOB, f"step{number}", {"inputs": ends, "outputs": ends})
-    sent: list[Any] = [None, [], {"a": 0}, {"a": 33.5, "b": 100.0}, {"a": "90"}, {"a": None}]
+    sent: list[Any] = [None, [], {"a": 0}, {"a": 33.5, "b": 100.0}, {"a": "90"}, {"a": None}, [100]]
     for number, shares in enumerate(sent):
         world.put(Kind.ONLINE_ENDPOINT, f"odd{number}", {"properties": {"traffic": shares}})
     world.put(Kind.ONLINE_DEPLOYMENT, "odd3/a", deployment("azureml:m:1"))
-    world.put(Kind.ONLINE_DEPLOYMENT, "odd3/c", deployment("azureml:m:1"))
+    for key in ("odd3/c", "odd6/0", "odd7"):
+        world.put(Kind.ONLINE_DEPLOYMENT, key, deployment("azureml:m:1"))
+    world.put(Kind.ONLINE_ENDPOINT, "odd7", {"properties": {"traffic": {"odd7": 100}}})
     world.put(Kind.BATCH_ENDPOINT, "batch", {"properties": {"defaults": {"deploymentName": "b/c"}}})
     for name in ("b/c", "other"):
         world.put(Kind.BATCH_DEPLOYMENT, f"batch/{name}", deployment("azureml:m:2"))
@@ -340,6 +342,8 @@ def test_the_view_has_the_edges_of_the_core(engine: Engine) -> None:
     assert {(*one[:2], "default", "batch_endpoint", one[4], None) for one in serves if one[6]} == default
     assert traffic
     assert default
+    assert {one[6] for one in serves} == {True, False}
+    assert {one[2] for one in serves if one[3] is None} == {None}
 
 
 def test_the_view_has_the_edges_of_the_core_over_a_real_server(engine: Engine, rich: Filled) -> None:

@@ -252,6 +252,28 @@ def test_what_happens_once_more_is_news_to_whoever_took_it_on() -> None:
     assert not next(iter(world.alerts.values())).acknowledged
 
 
+def test_who_takes_on_what_happened_once_more_is_not_told_of_it() -> None:
+    world = World()
+    world.happens(subject(1))
+    world.passes(MINUTE)
+    world.happens(subject(1), more=True)
+    world.passes(MINUTE)
+    world.happens(subject(1, State.ACKNOWLEDGED))
+    assert [what for what, _ in world.passes(HOUR)] == [What.ACKNOWLEDGE]
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_what_ended_and_began_with_something_else_before_anybody_looked_is_told(once: bool) -> None:
+    world = World()
+    world.happens(subject(1))
+    world.passes(MINUTE)
+    if once:
+        world.happens(subject(1), more=True)
+    world.happens(subject(1, State.RESOLVED))
+    world.happens(subject(1), more=not once)
+    assert world.passes(HOUR) == [(What.FIRE, ((1, Told.FIRING),))]
+
+
 def test_what_happens_once_more_in_a_silence_is_told_when_it_is_over() -> None:
     world = World()
     world.happens(subject(1))

@@ -36,7 +36,8 @@ def test_every_command_of_ours_that_is_to_be_pasted_is_about_the_workspace_of_th
     for rule in RULES:
         words = about(rule.words, "run", "k", "prod")
         for text in (words.cli, words.fix, words.rollback):
-            for command in re.findall(
-                r"stocktake (show|history|changes|lineage|list|production|status)\b(.{8}|)", text
-            ):
-                assert command[1] == " -w prod", (rule.id, text)
+            found = re.findall(
+                r"stocktake (?:show|history|changes|lineage|list|production|status)\b((?: -w \w+)?)", text
+            )
+            assert set(found) <= {" -w prod", " -w k"}, (rule.id, text)
+            assert not re.search(r"-w \S+ -w |-w WORKSPACE", text), (rule.id, text)

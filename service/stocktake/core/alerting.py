@@ -194,7 +194,8 @@ def attach(
         return alert, None
     was = member or Member(finding=subject.finding)
     opened = was.opened or news.opened or (was.told is None and subject.firing)
-    more = was.told is Told.FIRING and subject.firing and (was.more or (news.more and subject.window is None))
+    known = was.more and subject.state is not State.ACKNOWLEDGED  # who takes it on knows what happened until then
+    more = was.told is Told.FIRING and (known or (news.more and subject.window is None))
     made = replace(was, opened=opened, more=more, moves=(*was.moves, *news.moves)[-_MOVES:])
     if made.told is not Told.FIRING and not opened:
         return alert, made

@@ -59,11 +59,12 @@ def about(words: Words, kind: str, key: str, workspace: str) -> Words:
 
     A watched server chose the key, and somebody will paste this into a shell."""
     shell = {"KIND": kind, "KEY": shlex.quote(key)}
-    place = f" -w {shlex.quote(workspace)}"
+    place = f"-w {shlex.quote(workspace)}"
+    shell["-w WORKSPACE"] = place
     address = {"KIND": kind, "KEY": quote(key, safe="/", errors="replace")}
 
     def filled(text: str, values: Mapping[str, str], place: str = "") -> str:
-        return _ROOM.sub(lambda found: values.get(found[0], found[0] + place), text)
+        return _ROOM.sub(lambda found: values.get(found[0], f"{found[0]} {place}"), text)
 
     return replace(
         words,
@@ -77,8 +78,8 @@ def about(words: Words, kind: str, key: str, workspace: str) -> Words:
 
 # Where the words leave room: for kind and key, and behind our own commands that ask, of which each takes `-w`.
 _ROOM = re.compile(
-    r"\b(?:KIND|KEY)\b"
-    r"|\bstocktake (?:show|history|changes|diff|lineage|list|production|reconcile|status|scope list)(?![\w-])"
+    r"\b(?:KIND|KEY)\b|-w WORKSPACE\b"
+    r"|\bstocktake (?:show|history|changes|diff|lineage|list|production|reconcile|status|scope list)(?![\w-]| -w )"
 )
 
 

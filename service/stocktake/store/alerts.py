@@ -25,6 +25,10 @@ LOCK = 0x73746B0A
 
 _FIRING = (State.OPEN, State.ACKNOWLEDGED, State.STALE)
 
+#: The change that a finding was about when something happened to it: another one is news to whoever was told. NULL
+#: where it is about none.
+_ABOUT = "substring(CAST({}.evidence AS jsonb) ->> 'change' FROM '^[0-9]+$')"
+
 
 def claim(connection: Connection) -> bool:
     """Whether this transaction may plan: nobody else does."""
@@ -50,10 +54,9 @@ def unplanned(connection: Connection, limit: int) -> Unplanned:
     rows = connection.execute(
         text(
             "SELECT e.event_id, e.finding_id, e.at, e.before, e.after,"
-            " CASE WHEN e.before = ANY(:firing) AND e.after = ANY(:firing) THEN CAST(e.evidence AS jsonb) ->> 'change'"
-            " IS DISTINCT FROM (SELECT CAST(p.evidence AS jsonb) ->> 'change' FROM finding_event p WHERE"
-            " p.finding_id = e.finding_id AND p.event_id < e.event_id ORDER BY p.event_id DESC LIMIT 1)"
-            " ELSE false END AS more"
+            f" e.after = ANY(:firing) AND coalesce({_ABOUT.format('e')} <> (SELECT {_ABOUT.format('p')}"
+            "  FROM finding_event p WHERE p.finding_id = e.finding_id AND p.event_id < e.event_id"
+            "  AND p.after = ANY(:firing) ORDER BY p.event_id DESC LIMIT 1), false) AS more"
             " FROM finding_event e WHERE NOT e.planned ORDER BY e.event_id LIMIT :limit"
         ),
         {"limit": limit, "firing": [str(one) for one in _FIRING]},
@@ -64,7 +67,7 @@ def unplanned(connection: Connection, limit: int) -> Unplanned:
         was, fires = row.before in _FIRING, row.after in _FIRING
         news[row.finding_id] = News(
             opened=known.opened or (fires and not was),
-            more=known.more or row.more,
+            more=row.after != State.ACKNOWLEDGED and (known.more or row.more),
             moves=(*known.moves, row.at) if was != fires else known.moves,
         )
     return Unplanned(events=[row.event_id for row in rows], news=news)
