@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-from stocktake.store.tables import METADATA
+from stocktake.store.metadata import METADATA
 
 _TIME = DateTime(timezone=True)
 _WAITING = text("state IN ('queued', 'failed')")

@@ -18,7 +18,6 @@ from stocktake.core import chain
 from stocktake.core.assets import Mode, ScanState
 from stocktake.core.chain import LIFTED, Link, Row, Sort, What
 from stocktake.core.words import words
-from stocktake.store import chain_tables  # noqa: F401 - the table is known wherever links are written
 
 CHANGE = words(
     "workspace_id asset_id kind scan_id at not_before not_after type category name actor actor_source fields"

@@ -14,7 +14,7 @@ from sqlalchemy import (
     Text,
 )
 
-from stocktake.store.tables import METADATA
+from stocktake.store.metadata import METADATA
 
 _TIME = DateTime(timezone=True)
 

@@ -19,10 +19,7 @@ from psycopg import errors
 from sqlalchemy import Connection, Engine, Table, Text
 
 from stocktake.core.assets import ScanState
-from stocktake.store import (
-    chain_tables,  # noqa: F401 - every table is known
-    migrate,
-)
+from stocktake.store import migrate
 from stocktake.store.engine import driver
 from stocktake.store.tables import METADATA
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-from stocktake.store.tables import METADATA
+from stocktake.store.metadata import METADATA
 
 _TIME = DateTime(timezone=True)
 

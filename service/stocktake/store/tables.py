@@ -1,4 +1,7 @@
-"""The tables, as SQLAlchemy Core sees them. The migrations in alembic/ make them; `alembic check` compares the two."""
+"""The tables, as SQLAlchemy Core sees them. The migrations in alembic/ make them; `alembic check` compares the two.
+
+Whoever takes METADATA from here has those of the other files as well.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -27,7 +29,11 @@ from sqlalchemy import (
     true,
 )
 
-METADATA = MetaData()
+from stocktake.store import alert_tables, chain_tables, finding_tables, governance_tables
+from stocktake.store.metadata import METADATA
+
+__all__ = ["METADATA", "alert_tables", "chain_tables", "finding_tables", "governance_tables"]
+
 _TIME = DateTime(timezone=True)
 
 
@@ -451,6 +457,3 @@ heartbeat = Table(
     Column("holder", Text, primary_key=True),
     Column("at", _TIME, nullable=False),
 )
-
-# The tables of other rooms of the store, which need METADATA: whoever asks for it gets them all.
-from stocktake.store import alert_tables, finding_tables, governance_tables  # noqa: E402, F401
