@@ -2,7 +2,7 @@
 
 Without it Postgres looked for a key in every workspace (or read all assets), for the index of keys begins with the
 workspace. The same rows and columns as before. And a view of its own for what serves, which rules ask at every pass:
-the edges of all lineage take Postgres ten milliseconds to plan.
+the edges of all lineage are dear to plan.
 """
 
 from __future__ import annotations
